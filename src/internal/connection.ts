@@ -1,0 +1,210 @@
+/** Keeps one ioredis client connected: when it is ready, why it is not, and how it ends. */
+import { Effect, type Random, type Scope } from "effect"
+import type { Redis as Client } from "ioredis"
+import { inspect } from "node:util"
+import type { RedisError } from "../RedisError.ts"
+import { type Calls, makeCalls } from "./calls.ts"
+import { connectError, isReply } from "./failure.ts"
+
+/** What happens to a connection. `epoch` counts how often it became ready. */
+export type ConnectionState =
+  | { readonly _tag: "Connecting"; readonly epoch: number }
+  | { readonly _tag: "Ready"; readonly epoch: number }
+  | { readonly _tag: "Disconnected"; readonly epoch: number; readonly error: RedisError | undefined }
+  | { readonly _tag: "Closed"; readonly epoch: number }
+
+/** A client with its calls. */
+export interface Connection {
+  readonly client: Client
+  readonly calls: Calls
+  /** Succeeds when the connection is ready; fails with what is wrong, at the latest after the connect timeout. */
+  readonly connected: Effect.Effect<void, RedisError>
+}
+
+export interface ConnectionOptions {
+  readonly connectTimeoutMillis: number
+  readonly commandTimeoutMillis: number
+  /** One caller has the connection for itself and may block it. */
+  readonly exclusive: boolean
+  readonly random: typeof Random.Random["Service"]
+  readonly onState: (state: ConnectionState) => void
+}
+
+const loadingPauseMillis = 100
+const goodbyeMillis = 250
+
+interface State {
+  epoch: number
+  ready: boolean
+  closing: boolean
+  /** Attempts to connect since the connection was last ready. */
+  attempts: number
+  /** The server refused part of the handshake, like the database: the connection is not the one that was asked for. */
+  refused: boolean
+  /** The last thing that went wrong since the connection was last ready. */
+  failure: unknown
+  readonly watchers: Set<() => void>
+}
+
+/** Starts to connect a client, and closes it with the scope, whatever state it is in then. */
+export const connect = (
+  makeClient: (retryStrategy: () => number) => Client,
+  options: ConnectionOptions
+): Effect.Effect<Connection, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => start(makeClient, options)),
+    ({ calls, client, state }) =>
+      Effect.promise(async () => {
+        state.closing = true
+        // A blocking command may take as long as it likes to reply, and nobody waits for that any more.
+        const blocked = calls.close() && options.exclusive
+        await close(client, !blocked)
+        options.onState({ _tag: "Closed", epoch: state.epoch })
+      })
+  ).pipe(
+    Effect.map(({ calls, client, state }): Connection => ({ client, calls, connected: awaitReady(state, options) }))
+  )
+
+/** Ends a client for good, within a bounded time, whatever state it is in. */
+export const close = async (client: Client, politely: boolean): Promise<void> => {
+  if (politely && client.status === "ready") await settledWithin(client.quit(), goodbyeMillis)
+  client.disconnect()
+  // `disconnect` waits for the other side to close too, which a dead peer never does.
+  client.stream?.destroy()
+}
+
+/** Keeps the credentials in the client's options out of what `inspect` and `JSON.stringify` show. */
+export const concealed = (client: Client): Client => {
+  const shown = () => `Redis(${client.status})`
+  Object.defineProperty(client, inspect.custom, { value: shown })
+  return Object.defineProperty(client, "toJSON", { value: shown })
+}
+
+// Real time, not Effect's: the network does not wait for a test clock.
+const settledWithin = (promise: Promise<unknown>, millis: number): Promise<void> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, millis)
+    const settle = () => {
+      clearTimeout(timer)
+      resolve()
+    }
+    promise.then(settle, settle)
+  })
+
+const backoffMillis = (attempt: number, random: typeof Random.Random["Service"]): number =>
+  Math.round(Math.min(3000, 50 * 2 ** Math.min(attempt, 10)) * (0.5 + random.nextDoubleUnsafe() / 2))
+
+const start = (makeClient: (retryStrategy: () => number) => Client, options: ConnectionOptions) => {
+  const state: State = {
+    epoch: 0,
+    ready: false,
+    closing: false,
+    attempts: 0,
+    refused: false,
+    failure: undefined,
+    watchers: new Set()
+  }
+  // Counted here: ioredis starts anew with each connection, though the server may turn that away at once.
+  const client = concealed(makeClient(() => backoffMillis(++state.attempts, options.random)))
+  const calls = makeCalls(client, {
+    defaultTimeoutMillis: options.commandTimeoutMillis,
+    exclusive: options.exclusive,
+    lastFailure: () => state.failure
+  })
+  const changed = () => {
+    for (const watcher of [...state.watchers]) watcher()
+  }
+
+  // ioredis limits the time that a socket takes to open. The server may be silent, or dead, after that, too.
+  let patience: NodeJS.Timeout | undefined
+  const expectAnswer = () => {
+    const { stream } = client
+    clearTimeout(patience)
+    patience = setTimeout(() => {
+      state.failure = new Error("timed out: the server does not answer")
+      stream.destroy()
+    }, options.connectTimeoutMillis)
+  }
+
+  client.on("connecting", () => {
+    state.refused = false
+    if (!state.closing) options.onState({ _tag: "Connecting", epoch: state.epoch })
+  })
+  client.on("connect", expectAnswer)
+  // The only place where ioredis tells the real reason: its promises just say that the connection closed.
+  client.on("error", (cause: unknown) => {
+    state.failure = cause
+    state.refused ||= isReply(cause)
+    changed()
+  })
+  client.on("close", () => {
+    calls.hold()
+    clearTimeout(patience)
+    if (state.closing) return
+    if (!state.ready) state.failure ??= new Error("the server closed the connection at once; does it expect TLS?")
+    state.ready = false
+    const error = state.failure === undefined ? undefined : connectError("connect", state.failure, "NotSent")
+    changed()
+    options.onState({ _tag: "Disconnected", epoch: state.epoch, error })
+  })
+  client.on("ready", () => {
+    const { stream } = client
+    const stale = () => client.stream !== stream || client.status !== "ready" || state.closing
+    if (state.refused) return stream.destroy()
+    const pass = () => {
+      if (stale()) return
+      clearTimeout(patience)
+      state.ready = true
+      state.attempts = 0
+      state.failure = undefined
+      state.epoch++
+      calls.open()
+      changed()
+      options.onState({ _tag: "Ready", epoch: state.epoch })
+    }
+    // ioredis would ask with INFO, which an ACL may forbid; a PING tells as well whether the server is loading.
+    const check = (): void => {
+      if (stale()) return
+      client.ping().then(pass, (cause: unknown) => {
+        if (!isReply(cause) || stale()) return
+        const { reason } = connectError("connect", cause, "Rejected")
+        // What else it says, each command will hear for itself.
+        if (reason !== "loading" && reason !== "authentication") return pass()
+        state.failure = cause
+        changed()
+        if (reason === "authentication") return stream.destroy()
+        expectAnswer()
+        setTimeout(check, loadingPauseMillis)
+      })
+    }
+    check()
+  })
+  client.connect().catch(() => {
+    // the error event has told why
+  })
+  return { client, calls, state }
+}
+
+const awaitReady = (state: State, options: ConnectionOptions): Effect.Effect<void, RedisError> =>
+  Effect.callback((resume) => {
+    const done = (effect: Effect.Effect<void, RedisError>) => {
+      clearTimeout(timer)
+      state.watchers.delete(look)
+      resume(effect)
+    }
+    const fail = (cause: unknown) =>
+      done(Effect.fail(connectError("connect", cause, isReply(cause) ? "Rejected" : "NotSent")))
+    const look = () => {
+      if (state.ready) return done(Effect.void)
+      // A server that loads its data answers in a while; all else is for the caller to mend.
+      const loading = isReply(state.failure) && connectError("connect", state.failure, "Rejected").reason === "loading"
+      if (state.failure !== undefined && !loading) fail(state.failure)
+    }
+    const timer = setTimeout(
+      () => fail(state.failure ?? new Error("timed out: the server does not answer")),
+      options.connectTimeoutMillis
+    )
+    state.watchers.add(look)
+    look()
+    return Effect.sync(() => done(Effect.void))
+  })

@@ -1,0 +1,124 @@
+/** Turns what ioredis rejects with into a `RedisError` that holds no argument, no value and no credential. */
+import { RedisError, type RedisErrorOutcome, type RedisErrorReason } from "../RedisError.ts"
+
+/** The first word of an error reply, and what it means. */
+const replies: ReadonlyMap<string, RedisErrorReason> = new Map([
+  ["WRONGPASS", "authentication"],
+  ["NOAUTH", "authentication"],
+  ["READONLY", "read-only"],
+  ["MISCONF", "read-only"],
+  ["NOREPLICAS", "read-only"],
+  ["LOADING", "loading"],
+  ["MASTERDOWN", "loading"],
+  ["CLUSTERDOWN", "cluster-down"],
+  ["TRYAGAIN", "cluster-down"],
+  ["MOVED", "cluster-down"],
+  ["ASK", "cluster-down"],
+  ["OOM", "out-of-memory"],
+  ["NOPERM", "no-permission"],
+  ["WRONGTYPE", "wrong-type"],
+  ["NOSCRIPT", "script"],
+  ["BUSY", "script"],
+  ["UNKILLABLE", "script"]
+])
+
+/** Whether `cause` is an answer of the server, rather than a failure on the way. */
+export const isReply = (cause: unknown): cause is Error => cause instanceof Error && cause.name === "ReplyError"
+
+/** Whether `cause` is ioredis' word for a connection that is not there, or broke. */
+export const isBroken = (cause: unknown): boolean =>
+  cause instanceof Error && (cause.name === "ParserError" ||
+    /^(Reached the max retries|Stream isn't writeable|Connection is closed|Command aborted)/.test(cause.message))
+
+/** Whether the server takes no writes, said by a command or (before Redis 7, in the middle of the text) by a script. */
+export const isReadOnly = (message: string): boolean => wordOf(message) === "READONLY"
+
+const wordOf = (message: string): string | undefined =>
+  /^ERR Error running script .*?: -([A-Z]+) /s.exec(message)?.[1] ?? /^[A-Z]+/.exec(message)?.[0]
+
+const reasonOfReply = (message: string): RedisErrorReason => {
+  const reason = replies.get(wordOf(message) ?? "")
+  if (reason !== undefined) return reason
+  if (/\bscript\b/i.test(message)) return "script"
+  if (/password|invalid username/i.test(message)) return "authentication"
+  return "reply"
+}
+
+// The server repeats arguments in some replies; an ioredis error carries them all in `command`. Only the text is kept.
+const withoutArguments = (message: string): string =>
+  message.replace(/,? with args beginning with:.*/s, "").split("\n", 1)[0]!.slice(0, 300)
+
+/** What to say when `command` failed with `cause`; `unknown` tells whether it may have run. */
+export const toRedisError = (command: string, cause: unknown, unknown: boolean): RedisError => {
+  if (cause instanceof RedisError) return cause
+  if (isReply(cause)) return fromReply(command, firstCause(cause))
+  const outcome = unknown ? "Unknown" : "NotSent"
+  if (isBroken(cause)) {
+    return new RedisError({ command, reason: "connection", outcome, detail: inPlainWords((cause as Error).message) })
+  }
+  // Not of ioredis' making: the function that sent the command failed, and its words may hold a value.
+  const name = cause instanceof Error ? cause.name : typeof cause
+  return new RedisError({ command, reason: "reply", outcome, detail: `the function that sent it failed with ${name}` })
+}
+
+/** What to say when there is no connection because of `cause`: names what to check. */
+export const connectError = (command: string, cause: unknown, outcome: RedisErrorOutcome): RedisError => {
+  if (cause instanceof RedisError) return cause
+  if (isReply(cause)) {
+    const reason = reasonOfReply(cause.message)
+    const detail = withoutArguments(cause.message) + (replyHints[reason] ?? "")
+    return new RedisError({ command, reason, outcome, detail })
+  }
+  const words = isBroken(cause) ? inPlainWords((cause as Error).message) : messageOf(cause)
+  const timedOut = /timed? ?out/i.test(words)
+  return new RedisError({
+    command,
+    reason: timedOut ? "timeout" : "connection",
+    outcome,
+    detail: withoutArguments(words) + hintFor(words, timedOut)
+  })
+}
+
+const fromReply = (command: string, cause: Error): RedisError =>
+  new RedisError({
+    command,
+    reason: reasonOfReply(cause.message),
+    outcome: "Rejected",
+    detail: withoutArguments(cause.message)
+  })
+
+// EXEC only says that it was aborted; what was wrong, the command before it was told.
+const firstCause = (cause: Error & { readonly previousErrors?: ReadonlyArray<Error> }): Error =>
+  cause.message.startsWith("EXECABORT") ? cause.previousErrors?.[0] ?? cause : cause
+
+// `localhost` has two addresses; when both fail, Node packs the two reasons into an error without a message.
+const messageOf = (cause: unknown): string => {
+  if (cause instanceof AggregateError) return cause.errors.map(messageOf).join(", ")
+  return cause instanceof Error ? cause.message || cause.name : "unknown failure"
+}
+
+const replyHints: Partial<Record<RedisErrorReason, string>> = {
+  authentication: "; check the user and the password (REDIS_USERNAME and REDIS_PASSWORD, or those in REDIS_URL)",
+  loading: "; wait until it has, or raise the connect timeout (REDIS_CONNECT_TIMEOUT)"
+}
+
+const hintFor = (words: string, timedOut: boolean): string => {
+  if (/certificate|self.signed|altname/i.test(words)) {
+    return "; the server's certificate was not accepted: check REDIS_TLS_CA and REDIS_TLS_SERVERNAME, and its dates"
+  }
+  if (/\bSSL\b|\bTLS\b|PEM|alert/i.test(words)) return "; check REDIS_TLS, and the TLS certificate and key"
+  if (timedOut) return "; check host, port and firewall (REDIS_URL, or REDIS_HOST and REDIS_PORT)"
+  return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ENOENT|EHOSTUNREACH|ENETUNREACH/.test(words)
+    ? "; check that a server listens there (REDIS_URL, or REDIS_HOST and REDIS_PORT)"
+    : ""
+}
+
+// ioredis' own words tell how it works, not what happened.
+const inPlainWords = (message: string): string => {
+  if (message.startsWith("Reached the max retries")) return "the connection broke before the reply came"
+  if (message.startsWith("Command aborted")) return "the connection broke before the reply came"
+  if (message.startsWith("Stream isn't writeable")) return "there is no connection"
+  if (message.startsWith("Connection is closed")) return "the connection is closed"
+  // A ParserError quotes what it could not read.
+  return "what answers there does not speak Redis' protocol"
+}

@@ -1,0 +1,207 @@
+/** The one connection for subscriptions: opened with the first subscriber, closed after the last. */
+import { Effect, Exit, Scope } from "effect"
+import type { RedisError } from "../RedisError.ts"
+import { allOrNothing } from "./allOrNothing.ts"
+import type { Connection, ConnectionState } from "./connection.ts"
+import { toRedisError } from "./failure.ts"
+import type { Probe } from "./probes.ts"
+
+/** What a subscriber is called with. Neither function may throw or wait. */
+export interface Listener {
+  readonly onMessage: (message: string, channel: string) => void
+  /** The connection broke and the subscription is live again; what was published in between is lost. */
+  readonly onGap?: ((epoch: number) => void) | undefined
+  /** The connection broke and the server does not take the subscription back: no more will come. */
+  readonly onLost?: ((error: RedisError) => void) | undefined
+}
+
+/** Whether a subscription names one channel, or a glob pattern of channels. */
+export type SubscriptionKind = "channel" | "pattern"
+
+/** Subscribes `listener` until the scope closes. Returns when the server has acknowledged. */
+export type Subscribe = (
+  kind: SubscriptionKind,
+  name: string,
+  listener: Listener
+) => Effect.Effect<void, RedisError, Scope.Scope>
+
+export interface Subscriber {
+  readonly subscribe: Subscribe
+  /** Asks over the connection, when there is one. */
+  readonly probe: Probe
+}
+
+interface Topic {
+  readonly kind: SubscriptionKind
+  readonly name: string
+  readonly listeners: Set<Listener>
+}
+
+/** A connection in use, with a scope of its own so that it can close before the program does. */
+interface Live {
+  readonly scope: Scope.Closeable
+  readonly connection: Connection
+  readonly watch: NodeJS.Timeout
+  epoch: number
+}
+
+// How often an idle subscription asks whether anyone is there: nothing else would tell that the server is gone.
+const watchMillis = 5000
+// The server may be away when the last listener of a channel leaves; then there is nothing to unsubscribe from.
+const unsubscribeMillis = 1000
+
+/** Makes `subscribe` over connections that `open` opens, in one go. */
+export const makeSubscriber = (
+  open: (onState: (state: ConnectionState) => void) => Effect.Effect<Connection, never, Scope.Scope>
+): Effect.Effect<Subscriber, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context()
+    const run = Effect.runForkWith(context)
+    // By kind, then by name: looked up for each message.
+    const topics: Record<SubscriptionKind, Map<string, Topic>> = { channel: new Map(), pattern: new Map() }
+    let live: Live | undefined
+    let closed = false
+
+    // Others may have come or gone since it was asked for: the last word on the wire has to be the right one.
+    const isWanted = ({ kind, name }: Topic) => topics[kind].has(name)
+
+    const subscribe = (topic: Topic, { connection }: Live) =>
+      connection.calls.run(
+        "subscribe",
+        async (client) => {
+          if (!isWanted(topic)) return
+          await (topic.kind === "channel" ? client.subscribe(topic.name) : client.psubscribe(topic.name))
+        },
+        { repeatable: true }
+      )
+
+    const unsubscribe = (topic: Topic, { connection }: Live) =>
+      connection.calls.run(
+        "unsubscribe",
+        async (client) => {
+          if (isWanted(topic)) return
+          await (topic.kind === "channel" ? client.unsubscribe(topic.name) : client.punsubscribe(topic.name))
+        },
+        { timeoutMillis: unsubscribeMillis }
+      )
+
+    // Each new connection starts with no subscriptions; whoever listened before learns what it missed once it is back.
+    const renew = (topic: Topic, current: Live, epoch: number) =>
+      subscribe(topic, current).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            if (live === current && current.epoch === epoch) {
+              for (const listener of topic.listeners) listener.onGap?.(epoch)
+            }
+          })
+        ),
+        // When the connection breaks again, the next one tries.
+        Effect.catch((error) =>
+          Effect.sync(() => {
+            if (error.outcome !== "Rejected" || live !== current) return
+            for (const listener of topic.listeners) listener.onLost?.(error)
+          })
+        )
+      )
+
+    const start = (): Effect.Effect<Live> =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        let current: Live | undefined
+        const connection = yield* Scope.provide(
+          open((state) => {
+            if (state._tag !== "Ready" || current === undefined || current !== live) return
+            current.epoch = state.epoch
+            if (state.epoch === 1) return
+            for (const topic of [...topics.channel.values(), ...topics.pattern.values()]) {
+              run(renew(topic, current, state.epoch))
+            }
+          }),
+          scope
+        )
+        const deliver = (topic: Topic | undefined, channel: string, message: string) => {
+          // A connection that is being closed may still deliver what its successor delivers too.
+          if (topic === undefined || current !== live) return
+          for (const listener of topic.listeners) listener.onMessage(message, channel)
+        }
+        connection.client.on("message", (channel, message) => deliver(topics.channel.get(channel), channel, message))
+        connection.client.on(
+          "pmessage",
+          (pattern, channel, message) => deliver(topics.pattern.get(pattern), channel, message)
+        )
+        const watch = setInterval(() => {
+          if (current !== undefined) run(Effect.ignore(ask(current)))
+        }, watchMillis)
+        current = { scope, connection, watch, epoch: 0 }
+        return current
+      })
+
+    // In the same step as what decides on it, so that nobody joins a connection that is about to close.
+    const stop = (): Effect.Effect<void> => {
+      const closing = live
+      if (closing === undefined) return Effect.void
+      live = undefined
+      clearInterval(closing.watch)
+      return Scope.close(closing.scope, Exit.void)
+    }
+    yield* Effect.addFinalizer(() => {
+      closed = true
+      return stop()
+    })
+
+    const join = (kind: SubscriptionKind, name: string, listener: Listener) =>
+      Effect.suspend(() => {
+        if (closed) return Effect.fail(closedError())
+        // In one go, so that two who come first together open one connection.
+        live ??= Effect.runSyncWith(context)(start())
+        const topic = topics[kind].get(name) ?? { kind, name, listeners: new Set() }
+        topics[kind].set(name, topic)
+        topic.listeners.add(listener)
+        return Effect.succeed(topic)
+      })
+
+    const leave = (topic: Topic, listener: Listener) =>
+      Effect.suspend(() => {
+        topic.listeners.delete(listener)
+        if (topic.listeners.size > 0) return Effect.void
+        topics[topic.kind].delete(topic.name)
+        if (topics.channel.size + topics.pattern.size === 0) return stop()
+        return live === undefined ? Effect.void : Effect.ignore(unsubscribe(topic, live))
+      })
+
+    const ask = ({ connection }: Live) => connection.calls.run("ping", (client) => client.ping(), { repeatable: true })
+
+    const probe: Probe = {
+      name: "subscriptions",
+      check: Effect.suspend(() => {
+        const asked = live
+        const answered = asked === undefined ? Effect.void : Effect.catch(
+          ask(asked),
+          // A refusal is an answer; and the connection may be closed, after its last subscription, while we ask.
+          (error) => error.reason === "no-permission" || live !== asked ? Effect.void : Effect.fail(error)
+        )
+        return Effect.map(answered, () => ({
+          status: "healthy",
+          details: {
+            connected: live !== undefined,
+            reconnects: Math.max((live?.epoch ?? 0) - 1, 0),
+            channels: topics.channel.size,
+            patterns: topics.pattern.size
+          }
+        }))
+      })
+    }
+
+    const subscribeTo: Subscribe = (kind, name, listener) =>
+      allOrNothing(
+        Effect.flatMap(
+          Effect.acquireRelease(join(kind, name, listener), (topic) => leave(topic, listener)),
+          // Also when others have subscribed: the acknowledgement they got, or wait for, may be of a connection now gone.
+          (topic) => live === undefined ? Effect.fail(closedError()) : subscribe(topic, live)
+        )
+      )
+
+    return { subscribe: subscribeTo, probe }
+  })
+
+const closedError = () => toRedisError("subscribe", new Error("Connection is closed."), false)
