@@ -1,0 +1,149 @@
+/** From a payload to a stored job. */
+import { Clock, Duration, Effect, Result, Stream } from "effect"
+import type { AnyJob, Backoff, Job } from "../Job.ts"
+import type { EnqueueOptions } from "../JobInfo.ts"
+import { InvalidInput, type RedisError } from "../RedisError.ts"
+import { compile } from "./compiledJob.ts"
+import { makeIds } from "./jobId.ts"
+import { checkEnqueueOptions, checkId } from "./jobOptions.ts"
+import type { NewJob, QueueEngine } from "./queueEngine.ts"
+import { openQueue } from "./queueOpening.ts"
+import { emptyMeta, type JobMeta } from "./queueRecord.ts"
+import { traced } from "./span.ts"
+import { traceparentOf } from "./traceContext.ts"
+
+/** How many jobs are stored as one. */
+const atomicallyAtMost = 1000
+
+type Options = Omit<EnqueueOptions, "id">
+
+const noOptions: Options = {}
+
+/** The three ways to enqueue. */
+export const makeEnqueue = (engine: QueueEngine) => {
+  const makeId = makeIds()
+
+  const store = (
+    job: AnyJob,
+    payloads: ReadonlyArray<unknown>,
+    options: Options,
+    ids: ReadonlyArray<string> | undefined
+  ): Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError> =>
+    Effect.flatMap(openQueue(engine, job), ({ store }) =>
+      Effect.withFiber<ReadonlyArray<string>, InvalidInput | RedisError>((fiber) => {
+        const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+        const made = makeJobs(job, payloads, options, ids, () => makeId(now), now, traceparentOf(fiber))
+        return Result.isFailure(made)
+          ? Effect.fail(made.failure)
+          : Effect.as(store.enqueue(made.success), made.success.map((each) => each.id))
+      }))
+
+  const span = <A, E>(effect: Effect.Effect<A, E>, job: AnyJob, count: number) =>
+    traced(effect, `send ${job.queue}`, "producer", () => ({
+      "messaging.system": "redis",
+      "messaging.operation.type": "send",
+      "messaging.operation.name": "enqueue",
+      "messaging.destination.name": job.queue,
+      "messaging.batch.message_count": count
+    }))
+
+  return {
+    enqueue: <Name extends string, P, A, E>(job: Job<Name, P, A, E>, payload: P, options: EnqueueOptions = noOptions) =>
+      span(
+        Effect.map(
+          store(job, [payload], options, options.id === undefined ? undefined : [options.id]),
+          (ids) => ids[0]!
+        ),
+        job,
+        1
+      ),
+    enqueueAll: <Name extends string, P, A, E>(
+      job: Job<Name, P, A, E>,
+      payloads: ReadonlyArray<P>,
+      options: Options & { readonly ids?: ReadonlyArray<string> | undefined } = noOptions
+    ): Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError> => {
+      if (payloads.length === 0) return Effect.succeed([])
+      return payloads.length > atomicallyAtMost
+        ? Effect.fail(
+          new InvalidInput({
+            input: "batch",
+            problem: `it holds more than ${atomicallyAtMost} jobs; enqueueChunks takes any number`
+          })
+        )
+        : span(store(job, payloads, options, options.ids), job, payloads.length)
+    },
+    enqueueChunks: <Name extends string, P, A, E>(
+      job: Job<Name, P, A, E>,
+      payloads: Iterable<P>,
+      options: Options = noOptions
+    ) =>
+      Stream.mapEffect(
+        Stream.grouped(Stream.fromIterable(payloads), atomicallyAtMost),
+        (chunk) => span(store(job, chunk, options, undefined), job, chunk.length)
+      )
+  }
+}
+
+const makeJobs = (
+  job: AnyJob,
+  payloads: ReadonlyArray<unknown>,
+  options: Options,
+  ids: ReadonlyArray<string> | undefined,
+  newId: () => string,
+  now: number,
+  trace: string | undefined
+): Result.Result<ReadonlyArray<NewJob>, InvalidInput> => {
+  const compiled = compile(job)
+  if (compiled.problem !== undefined) return Result.fail(compiled.problem)
+  if (options !== noOptions) {
+    const checked = checkEnqueueOptions(options)
+    if (Result.isFailure(checked)) return Result.fail(checked.failure)
+  }
+  if (ids !== undefined && ids.length !== payloads.length) {
+    return Result.fail(new InvalidInput({ input: "ids", problem: "there is not one for each payload" }))
+  }
+  const encode = compiled.payload.encode
+  const common = {
+    priority: options.priority ?? job.defaults.priority ?? 5,
+    lifo: options.lifo === true,
+    enqueuedAt: now,
+    tenant: options.tenant,
+    name: job.name === job.queue ? "" : job.name,
+    meta: metaOf(options, trace)
+  }
+  const due = options.at !== undefined
+    ? { atMillis: options.at }
+    : options.delay === undefined
+    ? undefined
+    : { inMillis: Duration.toMillis(options.delay) }
+  const jobs: Array<NewJob> = []
+  for (let i = 0; i < payloads.length; i++) {
+    const payload = encode(payloads[i])
+    if (Result.isFailure(payload)) return Result.fail(payload.failure)
+    const id = ids?.[i]
+    if (id !== undefined) {
+      const checked = checkId("job id", id)
+      if (Result.isFailure(checked)) return Result.fail(checked.failure)
+    }
+    jobs.push({ id: id ?? newId(), idIsNew: id === undefined, due, record: { ...common, payload: payload.success } })
+  }
+  return Result.succeed(jobs)
+}
+
+const metaOf = ({ attempts, backoff, tags, timeout }: Options, trace: string | undefined): JobMeta => {
+  const meta: { -readonly [K in keyof JobMeta]: JobMeta[K] } = {}
+  if (attempts !== undefined) meta.a = attempts
+  if (backoff !== undefined) meta.b = plain(backoff)
+  if (timeout !== undefined) meta.t = Duration.toMillis(timeout)
+  if (tags !== undefined && tags.length > 0) meta.g = tags
+  if (trace !== undefined) meta.tp = trace
+  return Object.keys(meta).length === 0 ? emptyMeta : meta
+}
+
+// Durations as milliseconds: plain JSON, whatever form the caller chose.
+const plain = (backoff: Backoff): Backoff =>
+  backoff.kind === "fixed" ? { kind: "fixed", delay: Duration.toMillis(backoff.delay) } : {
+    ...backoff,
+    delay: Duration.toMillis(backoff.delay),
+    ...(backoff.max === undefined ? {} : { max: Duration.toMillis(backoff.max) })
+  }

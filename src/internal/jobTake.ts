@@ -1,0 +1,172 @@
+/** Jobs taken by hand: leased to a scope, settled one by one, given back with it. */
+import { Clock, Deferred, Duration, Effect, Random, Result, type Scope, Semaphore } from "effect"
+import type { Job } from "../Job.ts"
+import { LeaseLost } from "../JobErrors.ts"
+import type { TakenJob } from "../JobInfo.ts"
+import { InvalidInput, type RedisError } from "../RedisError.ts"
+import { type CompiledJob, compile } from "./compiledJob.ts"
+import { finiteMillis } from "./duration.ts"
+import { failed, hopeless, succeeded, typedFailure } from "./jobAttempt.ts"
+import { type Holder, makeHolder } from "./jobHolder.ts"
+import type { Claim, QueueEngine, Report } from "./queueEngine.ts"
+import { openQueue } from "./queueOpening.ts"
+import { traced } from "./span.ts"
+
+const takeAtMost = 500
+const shortestLeaseMillis = 100
+// A wake-up may be lost with a connection; then a job is found this much later.
+const lookAgainMillis = 2000
+const unknownKindMillis = 1000
+
+/** `take` over an engine. */
+export const makeTake = (engine: QueueEngine) =>
+<Name extends string, P, A, E>(
+  job: Job<Name, P, A, E>,
+  count: number,
+  options?: { readonly wait?: Duration.Input | undefined; readonly lease?: Duration.Input | undefined }
+): Effect.Effect<ReadonlyArray<TakenJob<P, A, E>>, InvalidInput | RedisError, Scope.Scope> => {
+  const waitMillis = finiteMillis(options?.wait ?? 0)
+  const leaseMillis = finiteMillis(options?.lease ?? Duration.seconds(30))
+  const problem = compile(job).problem ??
+    (!(Number.isInteger(count) && count >= 1 && count <= takeAtMost)
+      ? new InvalidInput({ input: "count", problem: `it is not a whole number from 1 to ${takeAtMost}` })
+      : waitMillis === undefined
+      ? new InvalidInput({ input: "wait", problem: "it is not a finite duration of at least 0" })
+      : leaseMillis === undefined || leaseMillis < shortestLeaseMillis
+      ? new InvalidInput({ input: "lease", problem: `it is not a finite duration of at least ${shortestLeaseMillis} ms` })
+      : undefined)
+  return problem === undefined
+    ? traced(take(engine, job, count, waitMillis!, leaseMillis!), `receive ${job.queue}`, "consumer", () => ({
+      "messaging.system": "redis",
+      "messaging.operation.type": "receive",
+      "messaging.destination.name": job.queue
+    }))
+    : Effect.fail(problem)
+}
+
+const take = <Name extends string, P, A, E>(
+  engine: QueueEngine,
+  job: Job<Name, P, A, E>,
+  count: number,
+  waitMillis: number,
+  leaseMillis: number
+) =>
+  Effect.gen(function*() {
+    const { store } = yield* openQueue(engine, job)
+    const holder = makeHolder(store, engine.inbox.address, leaseMillis)
+    const compiled = compile(job)
+    // One after the other, so that each knows at its end whether what it was for has been reported.
+    const turn = yield* Semaphore.make(1)
+    const flush = turn.withPermits(1)(flushed(holder))
+    const taken: Array<TakenJob<P, A, E>> = []
+
+    // First of all, so that whatever is claimed from here on is given back, however this ends.
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        for (const { claim } of holder.held.values()) {
+          holder.settle(claim.id, claim.token, { kind: "release", delayMillis: 0 })
+        }
+        return Effect.ignore(flush, { log: "Warn", message: "Jobs that were taken are left to their lease" })
+      })
+    )
+
+    const receive = (claim: Claim) => {
+      const payload = claim.record === undefined ? undefined : compiled.payload.decode(claim.record.payload)
+      if (claim.record !== undefined && (claim.record.name || job.queue) !== job.name) {
+        holder.settle(claim.id, claim.token, { kind: "release", delayMillis: unknownKindMillis })
+      } else if (payload === undefined || Result.isFailure(payload)) {
+        const message = payload === undefined ? "its record is of an unknown version" : payload.failure.message
+        holder.settle(claim.id, claim.token, hopeless("", claim, { reason: "undecodable", message }))
+      } else {
+        taken.push(toTaken(holder, flush, job, compiled, claim, payload.success))
+      }
+      return () => {}
+    }
+
+    const claim = (sleepMillis: number) =>
+      Effect.gen(function*() {
+        const reply = yield* Effect.uninterruptible(holder.step(count - taken.length, sleepMillis, receive))
+        if (holder.hasReports()) yield* flush
+        return reply
+      })
+
+    yield* claim(0)
+    if (taken.length === 0 && waitMillis > 0) {
+      yield* Effect.scoped(Effect.gen(function*() {
+        let woken = yield* Deferred.make<void>()
+        yield* engine.inbox.listen((letter) => {
+          if (letter.queue === "" || (letter.kind === "wake" && letter.queue === store.address)) {
+            Deferred.doneUnsafe(woken, Effect.void)
+          }
+        })
+        const until = (yield* Clock.currentTimeMillis) + waitMillis
+        while (taken.length === 0) {
+          const left = until - (yield* Clock.currentTimeMillis)
+          if (left <= 0) break
+          const { nextMillis = lookAgainMillis } = yield* claim(Math.min(left, lookAgainMillis) + 1000)
+          if (taken.length > 0) break
+          yield* Effect.timeoutOption(Deferred.await(woken), Math.min(left, nextMillis, lookAgainMillis))
+          woken = yield* Deferred.make<void>()
+        }
+      }))
+      // Called no more: others are waiting for the next job.
+      yield* Effect.ignore(holder.step(0, 0, receive))
+    }
+    if (taken.length > 0) {
+      yield* Effect.forkScoped(Effect.forever(Effect.andThen(
+        Effect.sleep(leaseMillis / 3),
+        Effect.flatMap(holder.beat, (due) => due ? Effect.ignore(flush) : Effect.void)
+      )))
+    }
+    return taken
+  })
+
+/** Sends reports until there are none. */
+const flushed = (holder: Holder): Effect.Effect<void, RedisError> =>
+  Effect.suspend(() =>
+    holder.hasReports()
+      ? Effect.flatMap(holder.step(0, 0, () => () => {}), () => flushed(holder))
+      : Effect.void
+  )
+
+const toTaken = <Name extends string, P, A, E>(
+  holder: Holder,
+  flush: Effect.Effect<void, RedisError>,
+  job: Job<Name, P, A, E>,
+  compiled: CompiledJob<P, A, E>,
+  claim: Claim,
+  payload: P
+): TakenJob<P, A, E> => {
+  const record = claim.record!
+  const settle = (report: Report): Effect.Effect<void, LeaseLost | RedisError> =>
+    Effect.suspend(() => {
+      let reported: boolean | undefined
+      holder.settle(claim.id, claim.token, report, (taken) => {
+        reported = taken
+      })
+      return Effect.flatMap(
+        reported === undefined ? flush : Effect.void,
+        () => reported === true ? Effect.void : Effect.fail(new LeaseLost({ id: claim.id }))
+      )
+    })
+  const checked = (report: (random: number) => Report) => Effect.flatMap(Random.next, (random) => settle(report(random)))
+  return {
+    id: claim.id,
+    payload,
+    attempt: record.failures + 1,
+    fencingToken: claim.token,
+    complete: (result) => {
+      const encoded = compiled.success.encode(result)
+      return Result.isFailure(encoded)
+        ? Effect.fail(encoded.failure)
+        : checked((random) => succeeded(job, record, compiled, result, random))
+    },
+    fail: (error) => {
+      const encoded = compiled.error.encode(error)
+      return Result.isFailure(encoded)
+        ? Effect.fail(encoded.failure)
+        : checked((random) => failed(job, record, typedFailure(compiled, error), random))
+    },
+    release: (options) => settle({ kind: "release", delayMillis: finiteMillis(options?.delay ?? 0) ?? 0 })
+  }
+}

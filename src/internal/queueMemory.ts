@@ -1,0 +1,426 @@
+/** The queue engine in this process: what the scripts do, on plain data, under Effect's Clock. */
+import { Clock, Effect, PubSub, Stream } from "effect"
+import type {
+  Acknowledgement,
+  Change,
+  ChangeReply,
+  Claim,
+  JobSnapshot,
+  JobState,
+  Letter,
+  ListedState,
+  NewJob,
+  QueueCounts,
+  QueueEngine,
+  QueueSettings,
+  QueueStore,
+  StepReply,
+  StepRequest,
+  Transition,
+  TransitionKind
+} from "./queueEngine.ts"
+import { type JobRecord, type Outcome, readFailure, readOutcome, type StoredFailure, writeOutcome } from "./queueRecord.ts"
+
+/** A job that has not ended, or a dead letter. */
+interface Stored {
+  record: JobRecord
+  /** Undefined for a dead letter. */
+  place: "ready" | "delayed" | "active" | undefined
+  dueAt: number
+  leaseUntil: number
+  holder: { readonly token: number; readonly owner: string } | undefined
+  failure: StoredFailure | undefined
+  cancel: string | undefined
+}
+
+/** An engine whose queues live as long as it does. */
+export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
+  const stores = new Map<string, QueueStore>()
+  const listeners = new Set<(letter: Letter) => void>()
+  const post = (letter: Letter) => {
+    for (const listener of [...listeners]) listener(letter)
+  }
+  return {
+    inbox: {
+      address: "memory",
+      listen: (listener) =>
+        Effect.asVoid(Effect.acquireRelease(
+          Effect.sync(() => listeners.add(listener)),
+          () => Effect.sync(() => listeners.delete(listener))
+        ))
+    },
+    open: ({ queue, shared }) => {
+      const address = `${shared ? "shared" : "own"}:${queue}`
+      let store = stores.get(address)
+      if (store === undefined) {
+        store = makeStore(address, settings, post)
+        stores.set(address, store)
+      }
+      return store
+    }
+  }
+}
+
+const makeStore = (address: string, settings: QueueSettings, deliver: (letter: Letter) => void): QueueStore => {
+  const jobs = new Map<string, Stored>()
+  const outcomes = new Map<string, Outcome>()
+  const ready: ReadonlyArray<Array<string>> = Array.from({ length: 10 }, () => [])
+  const finished: Array<string> = []
+  const awaited = new Set<string>()
+  let sleeping = false
+  let paused = false
+  let token = 0
+  const hub = Effect.runSync(PubSub.sliding<ReadonlyArray<Transition>>(1024))
+
+  let letters: Array<Letter> = []
+  const post = (letter: Letter) => letters.push(letter)
+  type Note = (kind: TransitionKind, id: string, tenant: string | undefined) => void
+
+  // One step at a time: what it tells goes out when it is done, since whoever is told may take the next one at once.
+  const atNow = <A>(f: (nowMillis: number, note: Note) => A): Effect.Effect<A> =>
+    Effect.map(Clock.currentTimeMillis, (nowMillis) => {
+      const transitions: Array<Transition> = []
+      const result = f(
+        nowMillis,
+        (kind, id, tenant) => transitions.push({ kind, id, tenant, at: nowMillis })
+      )
+      if (transitions.length > 0) PubSub.publishUnsafe(hub, transitions)
+      const told = letters
+      letters = []
+      for (const letter of told) deliver(letter)
+      return result
+    })
+
+  const wake = () => {
+    if (!sleeping || paused) return
+    sleeping = false
+    post({ kind: "wake", queue: address })
+  }
+
+  const push = (id: string, job: Stored, front: boolean) => {
+    job.place = "ready"
+    const list = ready[job.record.priority]!
+    if (front || job.record.lifo) list.unshift(id)
+    else list.push(id)
+  }
+
+  const takeOut = (id: string, job: Stored) => {
+    if (job.place === "ready") {
+      const list = ready[job.record.priority]!
+      list.splice(list.indexOf(id), 1)
+    }
+    job.place = undefined
+    job.holder = undefined
+  }
+
+  const putBack = (id: string, job: Stored, nowMillis: number, delayMillis: number, front: boolean) => {
+    job.holder = undefined
+    if (delayMillis > 0) {
+      job.place = "delayed"
+      job.dueAt = nowMillis + Math.ceil(delayMillis)
+    } else push(id, job, front)
+    wake()
+  }
+
+  const finish = (id: string, job: Stored, outcome: Outcome) => {
+    takeOut(id, job)
+    job.failure = undefined
+    job.cancel = undefined
+    outcomes.set(id, outcome)
+    if (outcome.state !== "failed") {
+      jobs.delete(id)
+      finished.push(id)
+    }
+    tell(id)
+  }
+
+  const tell = (id: string) => {
+    if (awaited.delete(id)) post({ kind: "finished", queue: address, id })
+  }
+
+  const cancelled = (id: string, job: Stored, reason: string, nowMillis: number, note: Note) => {
+    const { name, tenant } = job.record
+    finish(id, job, { state: "cancelled", finishedAt: nowMillis, attempt: 0, name, tenant, body: reason })
+    note("cancelled", id, tenant)
+  }
+
+  const outcomeOf = (letter: string, nowMillis: number, text: string): Outcome =>
+    readOutcome(`${letter};${nowMillis};0;${text}`)!
+
+  /** Applies a report; yields false when it comes too late. */
+  const apply = ({ id, report, tenant, token }: Acknowledgement, request: StepRequest, nowMillis: number, note: Note) => {
+    const job = jobs.get(id)
+    if (job?.holder === undefined || job.holder.token !== token || job.holder.owner !== request.owner) return false
+    switch (report.kind) {
+      case "extend":
+        job.leaseUntil = nowMillis + request.leaseMillis
+        return true
+      case "complete":
+        finish(id, job, outcomeOf("c", nowMillis, report.outcome))
+        note("completed", id, tenant)
+        return true
+      case "dead":
+        finish(id, job, outcomeOf("f", nowMillis, report.outcome))
+        note("failed", id, tenant)
+        return true
+      case "cancelled":
+        finish(id, job, outcomeOf("x", nowMillis, report.outcome))
+        note("cancelled", id, tenant)
+        return true
+      case "retry":
+        if (job.cancel !== undefined) cancelled(id, job, job.cancel, nowMillis, note)
+        else {
+          job.record = { ...job.record, failures: job.record.failures + 1 }
+          job.failure = readFailure(report.failure)
+          putBack(id, job, nowMillis, report.delayMillis, false)
+          note("retrying", id, tenant)
+        }
+        return true
+      case "release":
+        if (job.cancel !== undefined) cancelled(id, job, job.cancel, nowMillis, note)
+        else {
+          putBack(id, job, nowMillis, report.delayMillis, true)
+          note("released", id, tenant)
+        }
+        return true
+    }
+  }
+
+  const promoteDue = (nowMillis: number) => {
+    const due = [...jobs].filter(([, job]) => job.place === "delayed" && job.dueAt <= nowMillis)
+    due.sort(([idA, a], [idB, b]) => a.dueAt - b.dueAt || (idA < idB ? -1 : 1))
+    for (const [id, job] of due) push(id, job, false)
+    return due.length
+  }
+
+  const takeBackLost = (nowMillis: number, note: Note) => {
+    for (const [id, job] of [...jobs]) {
+      if (job.place !== "active" || job.leaseUntil > nowMillis) continue
+      const crashes = job.record.crashes + 1
+      const { name, tenant } = job.record
+      if (job.cancel !== undefined) cancelled(id, job, job.cancel, nowMillis, note)
+      else if (crashes >= settings.maxCrashes) {
+        job.record = { ...job.record, crashes }
+        const failure: StoredFailure = {
+          reason: "crashed",
+          message: `its worker died, or lost its lease, ${crashes} times`
+        }
+        const text = writeOutcome(job.record.failures + 1, tenant, name, JSON.stringify(failure))
+        finish(id, job, outcomeOf("f", nowMillis, text))
+        note("failed", id, tenant)
+      } else {
+        job.record = { ...job.record, crashes }
+        putBack(id, job, nowMillis, 0, true)
+        note("stalled", id, tenant)
+      }
+    }
+  }
+
+  const sweep = (nowMillis: number) => {
+    while (finished.length > 0) {
+      const outcome = outcomes.get(finished[0]!)
+      const old = outcome === undefined || outcome.finishedAt <= nowMillis - settings.outcomeMillis ||
+        finished.length > settings.outcomeCount
+      if (!old) break
+      outcomes.delete(finished.shift()!)
+    }
+    for (const [id, outcome] of outcomes) {
+      if (outcome.state === "failed" && outcome.finishedAt <= nowMillis - settings.deadMillis) {
+        outcomes.delete(id)
+        jobs.delete(id)
+      }
+    }
+  }
+
+  const claim = (request: StepRequest, nowMillis: number, note: Note): ReadonlyArray<Claim> => {
+    const claims: Array<Claim> = []
+    if (paused || request.want === 0) return claims
+    for (const list of ready) {
+      for (const id of list.splice(0, request.want - claims.length)) {
+        const job = jobs.get(id)!
+        if (claims.length === 0) token++
+        job.place = "active"
+        job.leaseUntil = nowMillis + request.leaseMillis
+        job.holder = { token, owner: request.owner }
+        claims.push({ id, token, record: job.record })
+        note("active", id, job.record.tenant)
+      }
+    }
+    return claims
+  }
+
+  const step = (request: StepRequest, nowMillis: number, note: Note): StepReply => {
+    const refused = request.reports
+      .filter((report) => !apply(report, request, nowMillis, note))
+      .map((report) => report.id)
+    const cancels = request.reports.flatMap(({ id, report }) => {
+      const reason = report.kind === "extend" ? jobs.get(id)?.cancel : undefined
+      return reason === undefined ? [] : [{ id, reason }]
+    })
+    const promoted = promoteDue(nowMillis)
+    takeBackLost(nowMillis, note)
+    sweep(nowMillis)
+    const claims = claim(request, nowMillis, note)
+    if (promoted > claims.length) wake()
+    let nextMillis: number | undefined
+    if (request.sleepMillis > 0 && claims.length < request.want) {
+      sleeping = true
+      for (const job of jobs.values()) {
+        const at = job.place === "delayed" ? job.dueAt : job.place === "active" ? job.leaseUntil : Infinity
+        if (at < Infinity) nextMillis = Math.min(nextMillis ?? Infinity, Math.max(0, at - nowMillis))
+      }
+    }
+    return { claims, refused, cancels, nextMillis }
+  }
+
+  const snapshot = (id: string): JobSnapshot | undefined => {
+    const job = jobs.get(id)
+    const outcome = outcomes.get(id)
+    if (job === undefined && outcome === undefined) return undefined
+    const state: JobState = outcome?.state ??
+      (job?.place === "active" ? "active" : job?.place === "delayed" ? "delayed" : "waiting")
+    return {
+      id,
+      state,
+      record: job?.record,
+      outcome,
+      failure: job?.failure,
+      dueAt: job?.place === "delayed" ? job.dueAt : undefined
+    }
+  }
+
+  const enqueue = (added: ReadonlyArray<NewJob>, nowMillis: number, note: Note): ReadonlyArray<boolean> =>
+    added.map(({ due, id, record }) => {
+      if (jobs.has(id) || outcomes.has(id)) return false
+      const dueAt = due === undefined ? 0 : "inMillis" in due ? nowMillis + Math.ceil(due.inMillis) : due.atMillis
+      const job: Stored = {
+        record: { ...record, failures: 0, crashes: 0 },
+        place: "delayed",
+        dueAt,
+        leaseUntil: 0,
+        holder: undefined,
+        failure: undefined,
+        cancel: undefined
+      }
+      jobs.set(id, job)
+      if (dueAt <= nowMillis) push(id, job, false)
+      note("queued", id, record.tenant)
+      wake()
+      return true
+    })
+
+  const change = (id: string, wish: Change, nowMillis: number, note: Note): ChangeReply => {
+    const job = jobs.get(id)
+    const outcome = outcomes.get(id)
+    switch (wish.kind) {
+      case "cancel":
+        if (job === undefined || outcome !== undefined) return "unchanged"
+        if (job.place === "active") {
+          job.cancel = wish.reason
+          post({ kind: "cancel", queue: address, id, reason: wish.reason })
+          return "requested"
+        }
+        cancelled(id, job, wish.reason, nowMillis, note)
+        return "done"
+      case "remove":
+        if (job?.place === "active" || (job === undefined && outcome === undefined)) return "unchanged"
+        if (job !== undefined) takeOut(id, job)
+        jobs.delete(id)
+        outcomes.delete(id)
+        if (outcome !== undefined && finished.includes(id)) finished.splice(finished.indexOf(id), 1)
+        tell(id)
+        note("removed", id, (job?.record ?? outcome)?.tenant)
+        return "done"
+      case "retry":
+        if (job === undefined || outcome === undefined) return "unchanged"
+        outcomes.delete(id)
+        job.record = { ...job.record, failures: 0, crashes: 0 }
+        push(id, job, false)
+        note("queued", id, job.record.tenant)
+        wake()
+        return "done"
+      case "promote":
+        if (job?.place !== "delayed") return "unchanged"
+        push(id, job, false)
+        note("queued", id, job.record.tenant)
+        wake()
+        return "done"
+    }
+  }
+
+  const inPlace = (place: Stored["place"], by: (job: Stored) => number): Array<string> =>
+    [...jobs].filter(([, job]) => job.place === place).sort(([, a], [, b]) => by(a) - by(b)).map(([id]) => id)
+
+  const idsIn = (state: ListedState): ReadonlyArray<string> => {
+    switch (state) {
+      case "waiting":
+        return ready.flat()
+      case "delayed":
+        return inPlace("delayed", (job) => job.dueAt)
+      case "active":
+        return inPlace("active", (job) => job.leaseUntil)
+      case "failed":
+        return [...outcomes].filter(([, outcome]) => outcome.state === "failed").map(([id]) => id).reverse()
+      case "finished":
+        return finished.toReversed()
+    }
+  }
+
+  const drainSome = (state: "waiting" | "delayed", _nowMillis: number, note: Note): number => {
+    const ids = idsIn(state)
+    for (const id of ids) {
+      const job = jobs.get(id)!
+      takeOut(id, job)
+      jobs.delete(id)
+      tell(id)
+      note("removed", id, job.record.tenant)
+    }
+    return ids.length
+  }
+
+  const counts = (): QueueCounts => {
+    const waiting = ready.flat()
+    const enqueued = waiting.map((id) => jobs.get(id)!.record.enqueuedAt)
+    const failed = idsIn("failed").length
+    return {
+      waiting: waiting.length,
+      delayed: idsIn("delayed").length,
+      active: idsIn("active").length,
+      failed,
+      finished: outcomes.size - failed,
+      paused,
+      oldestEnqueuedAt: enqueued.length === 0 ? undefined : Math.min(...enqueued)
+    }
+  }
+
+  return {
+    address,
+    enqueue: (added) => atNow((nowMillis, note) => enqueue(added, nowMillis, note)),
+    step: (request) => atNow((nowMillis, note) => step(request, nowMillis, note)),
+    look: (id) => Effect.sync(() => snapshot(id)),
+    expect: (id) =>
+      Effect.sync(() => {
+        const known = snapshot(id)
+        if (known !== undefined && known.outcome === undefined) awaited.add(id)
+        return known
+      }),
+    change: (id, wish) => atNow((nowMillis, note) => change(id, wish, nowMillis, note)),
+    setPaused: (value) =>
+      atNow(() => {
+        paused = value
+        wake()
+      }),
+    counts: Effect.sync(counts),
+    list: (state, cursor, limit) =>
+      Effect.sync(() => {
+        const from = cursor === "" ? 0 : Number(cursor)
+        const ids = idsIn(state)
+        return {
+          jobs: ids.slice(from, from + limit).flatMap((id) => snapshot(id) ?? []),
+          next: from + limit < ids.length ? String(from + limit) : undefined
+        }
+      }),
+    drainSome: (state) => atNow((nowMillis, note) => drainSome(state, nowMillis, note)),
+    transitions: Stream.fromPubSub(hub)
+  }
+}

@@ -1,0 +1,140 @@
+/** How a job and its outcome are written down. The version comes first; a reader refuses what it does not know. */
+import type { Backoff } from "../Job.ts"
+
+/** What a job carries besides its payload, where it differs from its definition. */
+export interface JobMeta {
+  /** Attempts in all. */
+  readonly a?: number
+  readonly b?: Backoff
+  /** Timeout of an attempt, in milliseconds. */
+  readonly t?: number
+  /** Tags. */
+  readonly g?: ReadonlyArray<string>
+  /** The producer's span, as a W3C traceparent. */
+  readonly tp?: string
+}
+
+/** A job as it waits. */
+export interface JobRecord {
+  /** How often it has failed. */
+  readonly failures: number
+  /** How often whoever ran it died. */
+  readonly crashes: number
+  readonly priority: number
+  readonly lifo: boolean
+  readonly enqueuedAt: number
+  readonly tenant: string | undefined
+  readonly name: string
+  readonly meta: JobMeta
+  /** The payload as JSON text. */
+  readonly payload: string
+}
+
+const noMeta: JobMeta = {}
+
+const escaped = (text: string | undefined): string => text === undefined ? "" : encodeURIComponent(text)
+const unescaped = (text: string): string | undefined => text === "" ? undefined : decodeURIComponent(text)
+
+/**
+ * `1;failures;crashes;generation;place;enqueuedAt;tenant;name;meta\npayload`. What scripts read or change comes first, at
+ * fixed places; `place` is the priority, with an `l` when last in is first out. See `queueScripts.ts`.
+ */
+export const writeRecord = (record: Omit<JobRecord, "failures" | "crashes">): string =>
+  `1;0;0;;${record.priority}${record.lifo ? "l" : ""};${record.enqueuedAt};${escaped(record.tenant)};${
+    escaped(record.name)
+  };${record.meta === noMeta ? "" : JSON.stringify(record.meta)}\n${record.payload}`
+
+/** Reads a record; undefined when a newer version, or something else, wrote it. */
+export const readRecord = (text: string): JobRecord | undefined => {
+  const end = text.indexOf("\n")
+  if (end < 0 || !text.startsWith("1;")) return undefined
+  const fields: Array<string> = []
+  let from = 2
+  for (let i = 0; i < 7; i++) {
+    const to = text.indexOf(";", from)
+    if (to < 0 || to > end) return undefined
+    fields.push(text.slice(from, to))
+    from = to + 1
+  }
+  const [failures, crashes, , place, enqueuedAt, tenant, name] = fields as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string
+  ]
+  const meta = text.slice(from, end)
+  return {
+    failures: Number(failures),
+    crashes: Number(crashes),
+    priority: Number(place[0]),
+    lifo: place.length > 1,
+    enqueuedAt: Number(enqueuedAt),
+    tenant: unescaped(tenant),
+    name: decodeURIComponent(name),
+    meta: meta === "" ? noMeta : JSON.parse(meta),
+    payload: text.slice(end + 1)
+  }
+}
+
+/** The meta of a job that is just as its definition says; told apart by identity, to write nothing for it. */
+export const emptyMeta = noMeta
+
+/** How a job ended. */
+export type FinalState = "completed" | "failed" | "cancelled"
+
+/** Why a job failed for good. */
+export type FailureReason = "error" | "defect" | "timeout" | "crashed" | "undecodable"
+
+/** A failure as it is stored: of an attempt, or the last one of a dead letter. */
+export interface StoredFailure {
+  readonly reason: FailureReason
+  readonly message: string
+  /** The typed error, encoded by the job's error schema as JSON text. */
+  readonly error?: string
+}
+
+/** How a job ended, as it is stored. */
+export interface Outcome {
+  readonly state: FinalState
+  readonly finishedAt: number
+  /** The attempt that ended it; 0 when it never ran. */
+  readonly attempt: number
+  readonly name: string
+  readonly tenant: string | undefined
+  /** The result as JSON text, a `StoredFailure`, or why it was cancelled. */
+  readonly body: string
+}
+
+const stateLetters: Readonly<Record<string, FinalState>> = { c: "completed", f: "failed", x: "cancelled" }
+
+/** The part of an outcome that its holder knows: `attempt;tenant;name\nbody`. Scripts put the rest before it. */
+export const writeOutcome = (attempt: number, tenant: string | undefined, name: string, body: string): string =>
+  `${attempt};${escaped(tenant)};${escaped(name)}\n${body}`
+
+/** Reads `state;finishedAt;token;` and what `writeOutcome` wrote. */
+export const readOutcome = (text: string): Outcome | undefined => {
+  const end = text.indexOf("\n")
+  const [state, finishedAt, , attempt, tenant, name] = text.slice(0, end).split(";")
+  const final = stateLetters[state ?? ""]
+  if (end < 0 || final === undefined || name === undefined) return undefined
+  return {
+    state: final,
+    finishedAt: Number(finishedAt),
+    attempt: Number(attempt),
+    name: decodeURIComponent(name),
+    tenant: unescaped(tenant ?? ""),
+    body: text.slice(end + 1)
+  }
+}
+
+/** Reads a failure; what cannot be read is told as it is. */
+export const readFailure = (body: string): StoredFailure => {
+  try {
+    return JSON.parse(body)
+  } catch {
+    return { reason: "defect", message: "the failure was stored in an unknown form" }
+  }
+}

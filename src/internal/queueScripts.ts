@@ -1,0 +1,379 @@
+/** The two scripts that jobs go through: one stores them, one moves them on. */
+import { Schema } from "effect"
+import * as RedisScript from "../RedisScript.ts"
+import { collectTransitions, endJobs, queueKeyNames, readyLists, wakeSleepers } from "./queueLua.ts"
+
+/**
+ * Stores jobs, all or none; replies for each 1 when it is new and 0 when its id is known.
+ * ids, places and tenants: as many as records, between NULs. A place is the priority digit, an optional `l`, and for a
+ * delayed job `+millis` or `@millis`; one place alone is for all. `all_new`: the ids were made for this call, so that
+ * the first tells whether the call is a repetition.
+ */
+export const enqueue = RedisScript.make({
+  name: "queue.enqueue",
+  keys: queueKeyNames,
+  args: ["address", "ids", "places", "tenants", "all_new", "event_batches"],
+  rest: "records",
+  time: true,
+  result: Schema.Array(Schema.Number),
+  lua: /* lua */ `
+${readyLists}
+${wakeSleepers}
+${collectTransitions}
+local new_ids = {}
+for id in string.gmatch(ids, "[^%z]+") do new_ids[#new_ids + 1] = id end
+local known = {}
+if all_new == "1" then
+  local first = new_ids[1]
+  if redis.call("HEXISTS", jobs, first) == 1 or redis.call("HEXISTS", outcomes, first) == 1 then
+    for i = 1, #new_ids do known[i] = 0 end
+    return known
+  end
+else
+  local stored = redis.call("HMGET", jobs, unpack(new_ids))
+  local over = redis.call("HMGET", outcomes, unpack(new_ids))
+  local seen = {}
+  for i, id in ipairs(new_ids) do
+    if stored[i] or over[i] or seen[id] then known[i] = 0 end
+    seen[id] = true
+  end
+end
+
+local place_list, tenant_list = {}, {}
+for place in string.gmatch(places, "[^%z]+") do place_list[#place_list + 1] = place end
+if tenants ~= "" then
+  local from = 1
+  for i = 1, #new_ids do
+    local to = string.find(tenants, "\\0", from, true) or #tenants + 1
+    tenant_list[i] = string.sub(tenants, from, to - 1)
+    from = to + 1
+  end
+  redis.call("HSET", meta, "tenants", 1)
+end
+-- an entry that was left behind when its job was removed must not pass for a new job of the same id
+local generation = ""
+if all_new ~= "1" and (tonumber(redis.call("HGET", meta, "stale") or "0")) > 0 then
+  generation = string.format("%.0f", redis.call("HINCRBY", meta, "generation", 1))
+end
+
+local fields, to_list, replies = {}, {}, {}
+local ready_count, soonest = 0, nil
+local first_delayed = redis.call("ZRANGE", delayed, 0, 0, "WITHSCORES")[2]
+for i, id in ipairs(new_ids) do
+  if known[i] == 0 then
+    replies[i] = 0
+  else
+    replies[i] = 1
+    local record = records[i]
+    if generation ~= "" then record = "1;0;0;" .. generation .. string.sub(record, 7) end
+    fields[#fields + 1] = id
+    fields[#fields + 1] = record
+    local priority, lifo, sign, millis = string.match(place_list[i] or place_list[1], "^(%d)(l?)([+@]?)(%d*)$")
+    local due = sign == "+" and now_ms + tonumber(millis) or sign == "@" and tonumber(millis) or 0
+    if due > now_ms then
+      redis.call("ZADD", delayed, due, id)
+      if soonest == nil or due < soonest then soonest = due end
+    else
+      ready_count = ready_count + 1
+      local list = ready[tonumber(priority) + 1]
+      if lifo == "l" then
+        redis.call("LPUSH", list, entry_of(id, generation))
+      else
+        to_list[list] = to_list[list] or {}
+        table.insert(to_list[list], entry_of(id, generation))
+      end
+    end
+    note("queued", id, tenant_list[i])
+  end
+end
+for list, entries in pairs(to_list) do redis.call("RPUSH", list, unpack(entries)) end
+if #fields > 0 then redis.call("HSET", jobs, unpack(fields)) end
+emit()
+-- someone has to look again when the soonest job is due, if that is sooner than planned
+if soonest ~= nil and (not first_delayed or soonest < tonumber(first_delayed)) then ready_count = ready_count + 1 end
+if redis.call("HGET", meta, "paused") ~= "1" then wake(ready_count) end
+return replies
+`
+})
+
+/** What `step` replies. */
+const StepReply = Schema.Tuple([
+  // ids and records of what was claimed
+  Schema.Array(Schema.String),
+  Schema.Array(Schema.String),
+  // their token
+  Schema.Number,
+  // ids of refused reports
+  Schema.Array(Schema.String),
+  // ids of jobs to cancel, each followed by why
+  Schema.Array(Schema.String),
+  // millis until something is due; -1 for nothing
+  Schema.Number
+])
+export type StepReply = typeof StepReply.Type
+
+/**
+ * Takes reports, moves what is due, takes back what nobody holds any more, sweeps a little, and claims.
+ * `reports` is a flat JSON array of kind, id, token, tenant and data; see `queueRedis.ts`.
+ */
+export const step = RedisScript.make({
+  name: "queue.step",
+  keys: queueKeyNames,
+  args: [
+    "address",
+    "owner",
+    "reports",
+    "want",
+    "lease_millis",
+    "sleep_millis",
+    "outcome_millis",
+    "outcome_count",
+    "dead_millis",
+    "max_crashes",
+    "event_batches"
+  ],
+  time: true,
+  result: StepReply,
+  lua: /* lua */ `
+${readyLists}
+${wakeSleepers}
+${collectTransitions}
+${endJobs}
+local settings = redis.call("HMGET", meta, "paused", "stale", "tenants", "generation")
+local paused, stale, with_tenants = settings[1] == "1", tonumber(settings[2] or "0"), settings[3] == "1"
+local to_wake = 0
+
+local function let_go(id)
+  redis.call("ZREM", leases, id)
+  redis.call("HDEL", holders, id)
+end
+local function put_back(id, record, delay, front)
+  redis.call("HSET", jobs, id, record)
+  if delay > 0 then
+    redis.call("ZADD", delayed, now_ms + delay, id)
+  else
+    push(id, record, front)
+    to_wake = to_wake + 1
+  end
+end
+local function forget_wishes(id)
+  redis.call("HDEL", cancels, id)
+  redis.call("HDEL", failures, id)
+end
+local function cancel(id, token, outcome, tenant)
+  finish(id, "x", token, outcome)
+  forget_wishes(id)
+  note("cancelled", id, tenant)
+end
+
+-- 1. reports, each only from whoever holds the claim
+local refused, to_cancel = {}, {}
+local done_ids, done_outcomes = {}, {}
+if reports ~= "" then
+  local list = cjson.decode(reports)
+  local ids, count = {}, 0
+  for i = 2, #list, 5 do
+    count = count + 1
+    ids[count] = list[i]
+  end
+  local held = redis.call("HMGET", holders, unpack(ids))
+  local wishes = redis.call("EXISTS", cancels) == 1 and redis.call("HMGET", cancels, unpack(ids)) or {}
+  for n = 1, count do
+    local at = (n - 1) * 5
+    local kind, id, token, tenant, data = list[at + 1], ids[n], list[at + 3], list[at + 4], list[at + 5]
+    if held[n] ~= token .. " " .. owner then
+      refused[#refused + 1] = id
+    elseif kind == "e" then
+      redis.call("ZADD", leases, "XX", now_ms + lease_millis, id)
+      if wishes[n] then
+        to_cancel[#to_cancel + 1] = id
+        to_cancel[#to_cancel + 1] = wishes[n]
+      end
+    elseif kind == "c" then
+      done_ids[#done_ids + 1] = id
+      done_outcomes[#done_outcomes + 1] = id
+      done_outcomes[#done_outcomes + 1] = "c;" .. string.format("%.0f", now_ms) .. ";" .. token .. ";" .. data
+      note("completed", id, tenant)
+    else
+      let_go(id)
+      if kind == "d" then
+        forget_wishes(id)
+        finish(id, "f", token, data)
+        note("failed", id, tenant)
+      elseif kind == "x" then
+        cancel(id, token, data, tenant)
+      else
+        local delay, detail = string.match(data, "^(%d+);(.*)$")
+        local record = redis.call("HGET", jobs, id)
+        if not record then
+          refused[#refused + 1] = id
+        elseif wishes[n] then
+          cancel(id, token, "0;" .. who_of(record) .. "\\n" .. wishes[n], tenant)
+        elseif kind == "r" then
+          local failed, rest = string.match(record, "^1;(%d+)(;.*)$")
+          redis.call("HSET", failures, id, detail)
+          put_back(id, "1;" .. string.format("%.0f", failed + 1) .. rest, tonumber(delay), false)
+          note("retrying", id, tenant)
+        else
+          put_back(id, record, tonumber(delay), true)
+          note("released", id, tenant)
+        end
+      end
+    end
+  end
+  if #done_ids > 0 then
+    redis.call("ZREM", leases, unpack(done_ids))
+    redis.call("HDEL", holders, unpack(done_ids))
+    redis.call("HDEL", jobs, unpack(done_ids))
+    if redis.call("EXISTS", failures) == 1 then redis.call("HDEL", failures, unpack(done_ids)) end
+    if redis.call("EXISTS", cancels) == 1 then redis.call("HDEL", cancels, unpack(done_ids)) end
+    redis.call("HSET", outcomes, unpack(done_outcomes))
+    for i = 1, #done_ids do
+      ended[#ended + 1] = done_ids[i]
+      tell(done_ids[i])
+    end
+  end
+end
+
+-- 2. delayed jobs that are due
+local due = redis.call("ZRANGEBYSCORE", delayed, "-inf", now_ms, "LIMIT", 0, 100)
+if #due > 0 then
+  redis.call("ZREM", delayed, unpack(due))
+  local due_records = redis.call("HMGET", jobs, unpack(due))
+  for i, id in ipairs(due) do
+    if due_records[i] then
+      push(id, due_records[i], false)
+      to_wake = to_wake + 1
+    end
+  end
+end
+
+-- 3. jobs whose holder has gone
+local lost = redis.call("ZRANGEBYSCORE", leases, "-inf", now_ms, "LIMIT", 0, 100)
+for _, id in ipairs(lost) do
+  local record = redis.call("HGET", jobs, id)
+  local wish = redis.call("HGET", cancels, id)
+  let_go(id)
+  if record then
+    local tenant = tenant_of(record)
+    local failed, crashed, rest = string.match(record, "^1;(%d+);(%d+)(;.*)$")
+    local who = who_of(record)
+    if wish then
+      cancel(id, 0, "0;" .. who .. "\\n" .. wish, tenant)
+    elseif crashed + 1 >= tonumber(max_crashes) then
+      redis.call("HDEL", failures, id)
+      redis.call("HSET", jobs, id, "1;" .. failed .. ";" .. string.format("%.0f", crashed + 1) .. rest)
+      finish(id, "f", 0, string.format("%.0f", failed + 1) .. ";" .. who
+        .. '\\n{"reason":"crashed","message":"its worker died, or lost its lease, ' .. string.format("%.0f", crashed + 1)
+        .. ' times"}')
+      note("failed", id, tenant)
+    else
+      put_back(id, "1;" .. failed .. ";" .. string.format("%.0f", crashed + 1) .. rest, 0, true)
+      note("stalled", id, tenant)
+    end
+  end
+end
+
+-- 4. history that is old enough, a little at a time
+local function sweep_finished()
+  local batch = redis.call("LINDEX", finished, 0)
+  if not batch then return end
+  local at, batch_ids = string.match(batch, "^(%d+);(.*)$")
+  if tonumber(at) > now_ms - outcome_millis
+    and redis.call("HLEN", outcomes) - redis.call("ZCARD", dead) <= tonumber(outcome_count) then return end
+  redis.call("LPOP", finished)
+  local old = {}
+  for id in string.gmatch(batch_ids, "[^%z]+") do old[#old + 1] = id end
+  -- an id may have been removed, enqueued and finished again since
+  local kept = redis.call("HMGET", outcomes, unpack(old))
+  for i, id in ipairs(old) do
+    if kept[i] and string.sub(kept[i], 3, 2 + #at) == at then redis.call("HDEL", outcomes, id) end
+  end
+end
+sweep_finished()
+sweep_finished()
+local old_dead = redis.call("ZRANGEBYSCORE", dead, "-inf", now_ms - dead_millis, "LIMIT", 0, 50)
+if #old_dead > 0 then
+  redis.call("ZREM", dead, unpack(old_dead))
+  redis.call("HDEL", outcomes, unpack(old_dead))
+  redis.call("HDEL", jobs, unpack(old_dead))
+end
+
+-- 5. new claims
+local wanted = tonumber(want)
+local claimed, claimed_records, token = {}, {}, 0
+local budget_spent = false
+if wanted > 0 and not paused then
+  local lists_left = redis.call("EXISTS", unpack(ready))
+  local priority = 1
+  -- entries whose job was removed cost time too, and there may be many
+  local budget = wanted + 1000
+  while wanted > 0 and lists_left > 0 and priority <= 10 and budget > 0 do
+    local entries = redis.call("LPOP", ready[priority], wanted)
+    if not entries then
+      priority = priority + 1
+    else
+      budget = budget - #entries
+      if #entries < wanted then lists_left = lists_left - 1 end
+      local plain = entries
+      if settings[4] then
+        plain = {}
+        for i, entry in ipairs(entries) do plain[i] = string.match(entry, "^[^%z]+") end
+      end
+      local found = redis.call("HMGET", jobs, unpack(plain))
+      for i, id in ipairs(plain) do
+        local record = found[i]
+        if record and stale > 0 and entry_of(id, (place_of(record))) ~= entries[i] then record = false end
+        if record then
+          claimed[#claimed + 1] = id
+          claimed_records[#claimed_records + 1] = record
+          wanted = wanted - 1
+        else
+          stale = stale - 1
+        end
+      end
+    end
+  end
+  budget_spent = wanted > 0 and budget <= 0
+  if stale ~= tonumber(settings[2] or "0") then redis.call("HSET", meta, "stale", math.max(stale, 0)) end
+  if #claimed > 0 then
+    token = redis.call("HINCRBY", meta, "token", 1)
+    local holder = string.format("%.0f", token) .. " " .. owner
+    local until_ms = now_ms + lease_millis
+    local lease_args, holder_args = {}, {}
+    for i = 1, #claimed do
+      lease_args[2 * i - 1] = until_ms
+      lease_args[2 * i] = claimed[i]
+      holder_args[2 * i - 1] = claimed[i]
+      holder_args[2 * i] = holder
+    end
+    redis.call("ZADD", leases, unpack(lease_args))
+    redis.call("HSET", holders, unpack(holder_args))
+    if with_tenants then
+      for i = 1, #claimed do note("active", claimed[i], tenant_of(claimed_records[i])) end
+    else
+      transitions.active = claimed
+    end
+  end
+end
+
+keep_ended()
+emit()
+-- those who were found here are taken; the rest is for others
+if to_wake > #claimed and not paused then wake(to_wake - #claimed) end
+local next_ms = -1
+if budget_spent then
+  next_ms = 0
+elseif tonumber(sleep_millis) == 0 or wanted == 0 then
+  -- whoever has no room must not be called in place of one who has
+  redis.call("ZREM", sleepers, owner)
+else
+  redis.call("ZADD", sleepers, now_ms + sleep_millis, owner)
+  local first_due = redis.call("ZRANGE", delayed, 0, 0, "WITHSCORES")[2]
+  local first_lost = redis.call("ZRANGE", leases, 0, 0, "WITHSCORES")[2]
+  local first = math.min(tonumber(first_due or "inf"), tonumber(first_lost or "inf"))
+  if first < math.huge then next_ms = math.max(0, first - now_ms) end
+end
+return {claimed, claimed_records, token, refused, to_cancel, next_ms}
+`
+})
