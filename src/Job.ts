@@ -76,7 +76,7 @@ export interface JobHandler<out R> {
 
 /** A handler's wish to run the job later. It does not count as an attempt. */
 export class Postponed extends Schema.TaggedError<Postponed>()("Postponed", {
-  delayMillis: Schema.Number
+  delayMillis: Schema.Finite
 }) {}
 
 /**
@@ -135,7 +135,7 @@ export const make = <const Name extends string, Payload, Success = void, Failure
     payload,
     // Without a schema the type parameter is its default, which is what these decode to.
     success: success ?? (Schema.Void as unknown as WireSchema<Success>),
-    error: error ?? (Schema.Never as unknown as WireSchema<Failure>),
+    error: error ?? (Schema.Never),
     defaults: { attempts, backoff, priority, timeout },
     handler: (run) => ({ job, run })
   }

@@ -197,20 +197,29 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
     result: makeResult(engine),
     take: makeTake(engine),
     events: (queue) =>
-      Stream.unwrap(Effect.map(openQueue(engine, queue), ({ name, store }) =>
-        Stream.flattenIterable(Stream.map(store.transitions, (transitions) =>
-          transitions.map((transition): JobEvent => ({ ...transition, queue: name })))))),
+      Stream.unwrap(
+        Effect.map(openQueue(engine, queue), ({ name, store }) =>
+          Stream.flattenIterable(Stream.map(store.transitions, (transitions) =>
+            transitions.map((transition): JobEvent => ({ ...transition, queue: name })))))
+      ),
     get: (queue, id) =>
-      on("get", queue, (store, name) =>
-        Effect.map(store.look(id), (known) => known === undefined ? undefined : toInfo(known, name))),
+      on(
+        "get",
+        queue,
+        (store, name) => Effect.map(store.look(id), (known) => known === undefined ? undefined : toInfo(known, name))
+      ),
     list: (queue, { cursor, limit = 50, state }) =>
       Number.isInteger(limit) && limit > 0 && limit <= listAtMost
         ? on("list", queue, (store, name) =>
           Effect.map(store.list(state, cursor ?? "", limit), ({ jobs, next }): JobPage => ({
-            jobs: jobs.map((job) => toInfo(job, name)),
+            jobs: jobs.map((job) =>
+              toInfo(job, name)
+            ),
             next
           })))
-        : Effect.fail(new InvalidInput({ input: "limit", problem: `it is not a whole number from 1 to ${listAtMost}` })),
+        : Effect.fail(
+          new InvalidInput({ input: "limit", problem: `it is not a whole number from 1 to ${listAtMost}` })
+        ),
     counts: (queue) =>
       on("counts", queue, (store) =>
         Effect.gen(function*() {
@@ -223,7 +232,8 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
               : Duration.millis(Math.max(0, now - oldestEnqueuedAt))
           }
         })),
-    size: (queue) => on("size", queue, (store) => Effect.map(store.counts, (counts) => counts.waiting + counts.delayed)),
+    size: (queue) =>
+      on("size", queue, (store) => Effect.map(store.counts, (counts) => counts.waiting + counts.delayed)),
     cancel: (queue, id, options) =>
       on("cancel", queue, (store) =>
         Effect.map(

@@ -73,7 +73,10 @@ const make = <R>(handlers: ReadonlyArray<JobHandler<R>>, options: JobWorkerOptio
     const loopOptions = yield* Effect.fromResult(checkOptions(options))
     const engine = engineOf(yield* JobQueue)
 
-    const queues = new Map<string, { readonly ref: JobHandler<R>["job"]; readonly handlers: Map<string, JobHandler<R>> }>()
+    const queues = new Map<
+      string,
+      { readonly ref: JobHandler<R>["job"]; readonly handlers: Map<string, JobHandler<R>> }
+    >()
     for (const handler of handlers) {
       const { job } = handler
       const { problem } = compile(job)

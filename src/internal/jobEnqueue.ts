@@ -29,14 +29,17 @@ export const makeEnqueue = (engine: QueueEngine) => {
     options: Options,
     ids: ReadonlyArray<string> | undefined
   ): Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError> =>
-    Effect.flatMap(openQueue(engine, job), ({ store }) =>
-      Effect.withFiber<ReadonlyArray<string>, InvalidInput | RedisError>((fiber) => {
-        const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-        const made = makeJobs(job, payloads, options, ids, () => makeId(now), now, traceparentOf(fiber))
-        return Result.isFailure(made)
-          ? Effect.fail(made.failure)
-          : Effect.as(store.enqueue(made.success), made.success.map((each) => each.id))
-      }))
+    Effect.flatMap(
+      openQueue(engine, job),
+      ({ store }) =>
+        Effect.withFiber<ReadonlyArray<string>, InvalidInput | RedisError>((fiber) => {
+          const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+          const made = makeJobs(job, payloads, options, ids, () => makeId(now), now, traceparentOf(fiber))
+          return Result.isFailure(made)
+            ? Effect.fail(made.failure)
+            : Effect.as(store.enqueue(made.success), made.success.map((each) => each.id))
+        })
+    )
 
   const span = <A, E>(effect: Effect.Effect<A, E>, job: AnyJob, count: number) =>
     traced(effect, `send ${job.queue}`, "producer", () => ({

@@ -2,7 +2,7 @@
 import { type Context, Effect, type Fiber, Random, Result, Schedule, type Scope } from "effect"
 import type { JobContext, JobHandler } from "../Job.ts"
 import { compile } from "./compiledJob.ts"
-import { AttemptTimeout, attemptsOf, cancelled, hopeless, reportOf } from "./jobAttempt.ts"
+import { attemptsOf, AttemptTimeout, cancelled, hopeless, reportOf } from "./jobAttempt.ts"
 import { type HoldEnd, type Holder, makeHolder } from "./jobHolder.ts"
 import type { Claim, QueueEngine, QueueStore, Report } from "./queueEngine.ts"
 import { traced } from "./span.ts"
@@ -48,14 +48,13 @@ export const startLoop = <R>(
     const holder = makeHolder(queue.store, engine.inbox.address, options.leaseMillis)
     const runner = makeRunner(holder, queue, handlers, context, () => random.nextDoubleUnsafe(), () => bell.ring())
     const bell = makeBell()
-    let paused = false
-    let closing = false
+    const state = { paused: false, closing: false }
 
     const loop = Effect.gen(function*() {
       let retryMillis = firstRetryMillis
-      while (!closing || runner.running() > 0 || holder.hasReports()) {
+      while (!state.closing || runner.running() > 0 || holder.hasReports()) {
         bell.reset()
-        const want = closing || paused ? 0 : options.concurrency - runner.running()
+        const want = state.closing || state.paused ? 0 : options.concurrency - runner.running()
         let rest = options.pollMillis
         if (want > 0 || holder.hasReports()) {
           const sleepMillis = want > 0 ? options.pollMillis + lastRetryMillis : 0
@@ -86,7 +85,7 @@ export const startLoop = <R>(
     const fiber = yield* Effect.forkScoped(loop)
     yield* Effect.addFinalizer(() =>
       Effect.promise(async () => {
-        closing = true
+        state.closing = true
         bell.ring()
         const ended = settled(fiber)
         if (await within(ended, options.shutdownMillis)) return
@@ -97,7 +96,7 @@ export const startLoop = <R>(
     return {
       running: runner.running,
       setPaused: (value) => {
-        paused = value
+        state.paused = value
         bell.ring()
       }
     }
@@ -167,7 +166,7 @@ const makeRunner = <R>(
   const fork = Effect.runForkWith(context)
   const noHold = () => {}
 
-  const run = (claim: Claim, handler: JobHandler<R>): ((why: HoldEnd) => void) => {
+  const run = (claim: Claim, handler: JobHandler<R>): (why: HoldEnd) => void => {
     const record = claim.record!
     const { job } = handler
     const compiled = compile(job)
@@ -215,7 +214,7 @@ const makeRunner = <R>(
 
   return {
     running: () => running.size,
-    receive: (claim: Claim): ((why: HoldEnd) => void) => {
+    receive: (claim: Claim): (why: HoldEnd) => void => {
       if (claim.record === undefined) {
         settle(claim, hopeless("", claim, { reason: "undecodable", message: "its record is of an unknown version" }))
         return noHold
@@ -260,4 +259,3 @@ const attempt = <R>(
     producer === undefined ? [] : [{ span: producer, attributes: {} }]
   )
 }
-

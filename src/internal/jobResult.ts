@@ -3,7 +3,7 @@ import { Deferred, Duration, Effect, Option, Result } from "effect"
 import type { Job } from "../Job.ts"
 import { JobCancelled, JobFailed, ResultExpired, ResultTimeout } from "../JobErrors.ts"
 import { InvalidInput, type RedisError } from "../RedisError.ts"
-import { type CompiledJob, compile } from "./compiledJob.ts"
+import { compile, type CompiledJob } from "./compiledJob.ts"
 import { finiteMillis } from "./duration.ts"
 import type { JobSnapshot, QueueEngine, QueueStore } from "./queueEngine.ts"
 import { openQueue } from "./queueOpening.ts"
@@ -44,8 +44,8 @@ const waitFor = (
   store: QueueStore,
   id: string
 ): Effect.Effect<JobSnapshot | undefined, RedisError> =>
-  Effect.flatMap(store.look(id), (known) =>
-    isOver(known) ? Effect.succeed(known) : Effect.scoped(Effect.gen(function*() {
+  Effect.filterOrElse(store.look(id), isOver, () =>
+    Effect.scoped(Effect.gen(function*() {
       let told = yield* Deferred.make<void>()
       yield* engine.inbox.listen((letter) => {
         // A wake-up for no queue: letters may have been lost.

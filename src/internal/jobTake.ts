@@ -4,7 +4,7 @@ import type { Job } from "../Job.ts"
 import { LeaseLost } from "../JobErrors.ts"
 import type { TakenJob } from "../JobInfo.ts"
 import { InvalidInput, type RedisError } from "../RedisError.ts"
-import { type CompiledJob, compile } from "./compiledJob.ts"
+import { compile, type CompiledJob } from "./compiledJob.ts"
 import { finiteMillis } from "./duration.ts"
 import { failed, hopeless, succeeded, typedFailure } from "./jobAttempt.ts"
 import { type Holder, makeHolder } from "./jobHolder.ts"
@@ -33,7 +33,10 @@ export const makeTake = (engine: QueueEngine) =>
       : waitMillis === undefined
       ? new InvalidInput({ input: "wait", problem: "it is not a finite duration of at least 0" })
       : leaseMillis === undefined || leaseMillis < shortestLeaseMillis
-      ? new InvalidInput({ input: "lease", problem: `it is not a finite duration of at least ${shortestLeaseMillis} ms` })
+      ? new InvalidInput({
+        input: "lease",
+        problem: `it is not a finite duration of at least ${shortestLeaseMillis} ms`
+      })
       : undefined)
   return problem === undefined
     ? traced(take(engine, job, count, waitMillis!, leaseMillis!), `receive ${job.queue}`, "consumer", () => ({
@@ -149,7 +152,8 @@ const toTaken = <Name extends string, P, A, E>(
         () => reported === true ? Effect.void : Effect.fail(new LeaseLost({ id: claim.id }))
       )
     })
-  const checked = (report: (random: number) => Report) => Effect.flatMap(Random.next, (random) => settle(report(random)))
+  const checked = (report: (random: number) => Report) =>
+    Effect.flatMap(Random.next, (random) => settle(report(random)))
   return {
     id: claim.id,
     payload,

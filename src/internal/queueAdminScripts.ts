@@ -47,7 +47,7 @@ export const change = RedisScript.make({
   keys: queueKeyNames,
   args: ["address", "kind", "id", "reason", "event_batches"],
   time: true,
-  result: Schema.Number,
+  result: Schema.Finite,
   lua: /* lua */ `
 ${readyLists}
 ${wakeSleepers}
@@ -124,7 +124,7 @@ export const setPaused = RedisScript.make({
   keys: ["sleepers", "meta"],
   args: ["address", "paused"],
   time: true,
-  result: Schema.Number,
+  result: Schema.Finite,
   lua: /* lua */ `
 ${wakeSleepers}
 redis.call("HSET", meta, "paused", paused)
@@ -138,13 +138,13 @@ export const counts = RedisScript.make({
   name: "queue.counts",
   keys: queueKeyNames,
   result: Schema.Tuple([
-    Schema.Number,
-    Schema.Number,
-    Schema.Number,
-    Schema.Number,
-    Schema.Number,
-    Schema.Number,
-    Schema.Number
+    Schema.Finite,
+    Schema.Finite,
+    Schema.Finite,
+    Schema.Finite,
+    Schema.Finite,
+    Schema.Finite,
+    Schema.Finite
   ]),
   lua: /* lua */ `
 ${readyLists}
@@ -250,7 +250,7 @@ export const drain = RedisScript.make({
   keys: queueKeyNames,
   args: ["address", "state", "event_batches"],
   time: true,
-  result: Schema.Number,
+  result: Schema.Finite,
   lua: /* lua */ `
 ${readyLists}
 ${collectTransitions}

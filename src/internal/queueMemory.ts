@@ -19,7 +19,14 @@ import type {
   Transition,
   TransitionKind
 } from "./queueEngine.ts"
-import { type JobRecord, type Outcome, readFailure, readOutcome, type StoredFailure, writeOutcome } from "./queueRecord.ts"
+import {
+  type JobRecord,
+  type Outcome,
+  readFailure,
+  readOutcome,
+  type StoredFailure,
+  writeOutcome
+} from "./queueRecord.ts"
 
 /** A job that has not ended, or a dead letter. */
 interface Stored {
@@ -148,7 +155,12 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     readOutcome(`${letter};${nowMillis};0;${text}`)!
 
   /** Applies a report; yields false when it comes too late. */
-  const apply = ({ id, report, tenant, token }: Acknowledgement, request: StepRequest, nowMillis: number, note: Note) => {
+  const apply = (
+    { id, report, tenant, token }: Acknowledgement,
+    request: StepRequest,
+    nowMillis: number,
+    note: Note
+  ) => {
     const job = jobs.get(id)
     if (job?.holder === undefined || job.holder.token !== token || job.holder.owner !== request.owner) return false
     switch (report.kind) {
@@ -349,7 +361,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   }
 
   const inPlace = (place: Stored["place"], by: (job: Stored) => number): Array<string> =>
-    [...jobs].filter(([, job]) => job.place === place).sort(([, a], [, b]) => by(a) - by(b)).map(([id]) => id)
+    [...jobs].filter(([, job]) => job.place === place).toSorted(([, a], [, b]) => by(a) - by(b)).map(([id]) => id)
 
   const idsIn = (state: ListedState): ReadonlyArray<string> => {
     switch (state) {
@@ -360,7 +372,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       case "active":
         return inPlace("active", (job) => job.leaseUntil)
       case "failed":
-        return [...outcomes].filter(([, outcome]) => outcome.state === "failed").map(([id]) => id).reverse()
+        return [...outcomes].filter(([, outcome]) => outcome.state === "failed").map(([id]) => id).toReversed()
       case "finished":
         return finished.toReversed()
     }

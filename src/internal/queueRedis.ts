@@ -1,7 +1,7 @@
 /** The queue engine on Redis: lays out what scripts take, and reads what they reply. */
 import { Effect, PubSub, RcMap, Result, type Scope, Stream } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
-import { RedisError } from "../RedisError.ts"
+import type { RedisError } from "../RedisError.ts"
 import { keyBase, sharedNamespace } from "./keys.ts"
 import * as admin from "./queueAdminScripts.ts"
 import type {
@@ -195,8 +195,9 @@ const makeStore = (
         })
       ),
     drainSome: (state) => client.script(admin.drain, { ...common, state }),
-    transitions: Stream.unwrap(Effect.map(RcMap.get(hubs, keys.events), (hub) =>
-      Stream.mapEffect(Stream.fromPubSub(hub), Effect.fromResult)))
+    transitions: Stream.unwrap(
+      Effect.map(RcMap.get(hubs, keys.events), (hub) => Stream.mapEffect(Stream.fromPubSub(hub), Effect.fromResult))
+    )
   }
 }
 
@@ -350,7 +351,12 @@ const readTransitions = (entryId: string, fields: ReadonlyArray<string>): Readon
   return pairs(fields).flatMap(([kind, ids]) =>
     ids.split("\0").map((item): Transition => {
       const [id = "", tenant] = item.split("\u0001")
-      return { kind: kind as TransitionKind, id, tenant: tenant === undefined ? undefined : decodeURIComponent(tenant), at }
+      return {
+        kind: kind as TransitionKind,
+        id,
+        tenant: tenant === undefined ? undefined : decodeURIComponent(tenant),
+        at
+      }
     })
   )
 }

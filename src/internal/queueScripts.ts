@@ -15,7 +15,7 @@ export const enqueue = RedisScript.make({
   args: ["address", "ids", "places", "tenants", "all_new", "event_batches"],
   rest: "records",
   time: true,
-  result: Schema.Array(Schema.Number),
+  result: Schema.Array(Schema.Finite),
   lua: /* lua */ `
 ${readyLists}
 ${wakeSleepers}
@@ -102,13 +102,13 @@ const StepReply = Schema.Tuple([
   Schema.Array(Schema.String),
   Schema.Array(Schema.String),
   // their token
-  Schema.Number,
+  Schema.Finite,
   // ids of refused reports
   Schema.Array(Schema.String),
   // ids of jobs to cancel, each followed by why
   Schema.Array(Schema.String),
   // millis until something is due; -1 for nothing
-  Schema.Number
+  Schema.Finite
 ])
 export type StepReply = typeof StepReply.Type
 
