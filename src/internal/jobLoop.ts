@@ -4,6 +4,7 @@ import type { JobContext, JobHandler } from "../Job.ts"
 import { compile } from "./compiledJob.ts"
 import { attemptsOf, AttemptTimeout, cancelled, hopeless, reportOf } from "./jobAttempt.ts"
 import { type HoldEnd, type Holder, makeHolder } from "./jobHolder.ts"
+import { type JobMonitor, makeJobMonitor } from "./jobMonitor.ts"
 import type { Claim, QueueEngine, QueueStore, Report } from "./queueEngine.ts"
 import { traced } from "./span.ts"
 import { spanOf } from "./traceContext.ts"
@@ -25,6 +26,8 @@ export interface JobLoop {
 
 // A job of a kind that this worker does not know waits for one that does, without being passed round in circles.
 const unknownKindMillis = 1000
+// As long as a command may take, and a reconnection after it: a worker that is silent for longer has stopped.
+const silenceMillis = 10_000
 const firstRetryMillis = 50
 const lastRetryMillis = 2000
 /** How long interrupted handlers get for their finalizers before the worker stops waiting for them. */
@@ -46,8 +49,17 @@ export const startLoop = <R>(
     const context = yield* Effect.context<R>()
     const random = yield* Random.Random
     const holder = makeHolder(queue.store, engine.inbox.address, options.leaseMillis)
-    const runner = makeRunner(holder, queue, handlers, context, () => random.nextDoubleUnsafe(), () => bell.ring())
+    const runner = makeRunner(holder, queue, handlers, context, () => random.nextDoubleUnsafe(), (report) => {
+      if (report !== undefined) monitor.ended(report)
+      bell.ring()
+    })
     const bell = makeBell()
+    const monitor: JobMonitor = yield* makeJobMonitor(
+      engine,
+      queue,
+      3 * options.pollMillis + silenceMillis,
+      () => runner.running()
+    )
     const state = { paused: false, closing: false }
 
     const loop = Effect.gen(function*() {
@@ -69,8 +81,12 @@ export const startLoop = <R>(
           }
           retryMillis = firstRetryMillis
           const { claims, nextMillis } = reply.success
+          yield* monitor.stepped(claims.length)
           if (holder.hasReports() || (want > 0 && claims.length === want)) continue
           rest = Math.min(rest, nextMillis ?? rest)
+        } else {
+          // Full, or paused: that is no reason to be called stuck.
+          yield* monitor.stepped(0)
         }
         yield* bell.wait(rest)
       }
@@ -160,7 +176,7 @@ const makeRunner = <R>(
   handlers: ReadonlyMap<string, JobHandler<R>>,
   context: Context.Context<R>,
   random: () => number,
-  onSettled: () => void
+  onEnd: (report: Report | undefined) => void
 ) => {
   const running = new Set<Running>()
   const fork = Effect.runForkWith(context)
@@ -196,7 +212,7 @@ const makeRunner = <R>(
       else if (entry.end?.kind === "shutdown") settle(claim, { kind: "release", delayMillis: 0 })
       else {
         fork(Effect.logWarning(`Job ${claim.id} of queue "${queue.name}" lost its lease and was interrupted`))
-        onSettled()
+        onEnd(undefined)
       }
     })
     return (why) => interrupt(entry, why)
@@ -209,7 +225,7 @@ const makeRunner = <R>(
 
   const settle = (claim: Claim, report: Report) => {
     holder.settle(claim.id, claim.token, report)
-    onSettled()
+    onEnd(report)
   }
 
   return {

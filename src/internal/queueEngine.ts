@@ -1,6 +1,7 @@
 /** The steps of a queue that have to be atomic. All else about jobs is written once, above them. */
 import type { Effect, Scope, Stream } from "effect"
 import type { RedisError } from "../RedisError.ts"
+import type { Probe } from "./probes.ts"
 import type { JobRecord, Outcome, StoredFailure } from "./queueRecord.ts"
 
 /** A job to store. */
@@ -165,6 +166,8 @@ export interface QueueEngine {
     readonly address: string
     readonly listen: (listener: (letter: Letter) => void) => Effect.Effect<void, RedisError, Scope.Scope>
   }
+  /** Has Health run `probe`, where there is a connection to be healthy. */
+  readonly registerProbe: (probe: Probe) => Effect.Effect<void, never, Scope.Scope>
 }
 
 /** How long things are kept, and how much of a queue's history. */

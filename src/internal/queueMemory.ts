@@ -48,6 +48,7 @@ export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
     for (const listener of [...listeners]) listener(letter)
   }
   return {
+    registerProbe: () => Effect.void,
     inbox: {
       address: "memory",
       listen: (listener) =>

@@ -3,6 +3,7 @@ import { Effect, PubSub, RcMap, Result, type Scope, Stream } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import type { RedisError } from "../RedisError.ts"
 import { keyBase, sharedNamespace } from "./keys.ts"
+import { registerProbe } from "./probes.ts"
 import * as admin from "./queueAdminScripts.ts"
 import type {
   Acknowledgement,
@@ -38,6 +39,7 @@ export const makeRedisEngine = (
     const hubs = yield* RcMap.make({ lookup: (eventsKey: string) => readForAll(client, eventsKey) })
     return {
       inbox: makeInbox(client),
+      registerProbe: (probe) => registerProbe(client, probe),
       open: ({ queue, shared }) => {
         const base = keyBase(shared ? sharedNamespace : client.namespace, "queue", queue)
         let store = stores.get(base)
