@@ -26,13 +26,29 @@ export class JobFailed extends Schema.TaggedError<JobFailed>()("JobFailed", {
 export class JobCancelled extends Schema.TaggedError<JobCancelled>()("JobCancelled", {
   id: Schema.String,
   reason: Schema.String
-}) {}
+}) {
+  override get message(): string {
+    return `Job ${this.id} was cancelled: ${this.reason}`
+  }
+}
 
 /** The job has not ended in time. It goes on; `result` can be asked again. */
-export class ResultTimeout extends Schema.TaggedError<ResultTimeout>()("ResultTimeout", { id: Schema.String }) {}
+export class ResultTimeout extends Schema.TaggedError<ResultTimeout>()("ResultTimeout", { id: Schema.String }) {
+  override get message(): string {
+    return `Job ${this.id} has not ended in time`
+  }
+}
 
 /** Nothing is known of the job: its outcome is no longer kept, or it was removed, or never enqueued. */
-export class ResultExpired extends Schema.TaggedError<ResultExpired>()("ResultExpired", { id: Schema.String }) {}
+export class ResultExpired extends Schema.TaggedError<ResultExpired>()("ResultExpired", { id: Schema.String }) {
+  override get message(): string {
+    return `Nothing is known of job ${this.id}: it was removed, or its outcome is no longer kept`
+  }
+}
 
 /** The lease of a job that was taken has passed, and somebody else may have it. */
-export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", { id: Schema.String }) {}
+export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", { id: Schema.String }) {
+  override get message(): string {
+    return `The lease of job ${this.id} has passed, and somebody else may have it`
+  }
+}

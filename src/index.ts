@@ -1,4 +1,8 @@
 /** Every public name, in reading order. */
+export { InvalidInput, RedisError, RedisErrorOutcome, RedisErrorReason } from "./RedisError.ts"
+export * as RedisConfig from "./RedisConfig.ts"
+export type { RedisSettings, TlsSettings } from "./RedisConfig.ts"
+export * as RedisScript from "./RedisScript.ts"
 export {
   type ConnectionState,
   type DuplicateOptions,
@@ -7,13 +11,68 @@ export {
   type SharedClient,
   type UseOptions
 } from "./RedisClient.ts"
-export * as RedisConfig from "./RedisConfig.ts"
-export type { RedisSettings, TlsSettings } from "./RedisConfig.ts"
-export { InvalidInput, RedisError, RedisErrorOutcome, RedisErrorReason } from "./RedisError.ts"
-export * as RedisScript from "./RedisScript.ts"
+export { Redis, RedisLive, type ScanOptions, type SetOptions, Undecodable } from "./Redis.ts"
+
+export * as Channel from "./Channel.ts"
+export {
+  type BufferError,
+  type BufferStrategy,
+  PubSub,
+  PubSubLive,
+  SlowSubscriber,
+  type SubscribeError,
+  type SubscribeOptions
+} from "./PubSub.ts"
 
 export * as Job from "./Job.ts"
 export { JobCancelled, JobFailed, JobFailureReason, LeaseLost, ResultExpired, ResultTimeout } from "./JobErrors.ts"
 export type { EnqueueOptions, JobCounts, JobEvent, JobInfo, JobPage, QueueRef, TakenJob } from "./JobInfo.ts"
 export { JobQueue, JobQueueLive, type JobQueueOptions } from "./JobQueue.ts"
 export { JobWorker, type JobWorkerOptions } from "./JobWorker.ts"
+
+export {
+  DistributedLock,
+  DistributedLockLive,
+  type DistributedLockOptions,
+  type GuardOptions,
+  type Lease,
+  type LeaseOptions,
+  LockLost,
+  type LockOptions,
+  type LockStatus,
+  LockTaken,
+  LockTimeout,
+  type Work
+} from "./DistributedLock.ts"
+
+export * as RateLimit from "./RateLimit.ts"
+export {
+  type CheckOptions,
+  CostAboveLimit,
+  type LimitOptions,
+  type Limits,
+  type LimitVerdict,
+  type OnUnavailable,
+  RateLimited,
+  RateLimiter,
+  type RateLimiterError,
+  RateLimiterLive,
+  type RateLimiterOptions,
+  type Verdict
+} from "./RateLimiter.ts"
+
+export {
+  type ComponentHealth,
+  Health,
+  type HealthDetail,
+  type HealthDetails,
+  HealthLive,
+  type HealthOptions,
+  type HealthReport,
+  type HealthStatus,
+  type Liveness,
+  type Readiness,
+  type RedisDetails
+} from "./Health.ts"
+
+export { type Services, ServicesAuto, ServicesLive, ServicesMemory } from "./Services.ts"

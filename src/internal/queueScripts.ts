@@ -323,7 +323,7 @@ if wanted > 0 and not paused then
       local found = redis.call("HMGET", jobs, unpack(plain))
       for i, id in ipairs(plain) do
         local record = found[i]
-        if record and stale > 0 and entry_of(id, (place_of(record))) ~= entries[i] then record = false end
+        if record and (stale > 0 or settings[4]) and entry_of(id, (place_of(record))) ~= entries[i] then record = false end
         if record then
           claimed[#claimed + 1] = id
           claimed_records[#claimed_records + 1] = record

@@ -43,11 +43,12 @@ interface Live {
   readonly connection: Connection
   readonly watch: NodeJS.Timeout
   epoch: number
+  ready: boolean
 }
 
 // How often an idle subscription asks whether anyone is there: nothing else would tell that the server is gone.
 const watchMillis = 5000
-// The server may be away when the last listener of a channel leaves; then there is nothing to unsubscribe from.
+// The server may be gone without a word when the last listener of a channel leaves.
 const unsubscribeMillis = 1000
 
 /** Makes `subscribe` over connections that `open` opens, in one go. */
@@ -110,7 +111,9 @@ export const makeSubscriber = (
         let current: Live | undefined
         const connection = yield* Scope.provide(
           open((state) => {
-            if (state._tag !== "Ready" || current === undefined || current !== live) return
+            if (current === undefined || current !== live) return
+            current.ready = state._tag === "Ready"
+            if (!current.ready) return
             current.epoch = state.epoch
             if (state.epoch === 1) return
             for (const topic of [...topics.channel.values(), ...topics.pattern.values()]) {
@@ -132,7 +135,7 @@ export const makeSubscriber = (
         const watch = setInterval(() => {
           if (current !== undefined) run(Effect.ignore(ask(current)))
         }, watchMillis)
-        current = { scope, connection, watch, epoch: 0 }
+        current = { scope, connection, watch, epoch: 0, ready: false }
         return current
       })
 
@@ -166,7 +169,8 @@ export const makeSubscriber = (
         if (topic.listeners.size > 0) return Effect.void
         topics[topic.kind].delete(topic.name)
         if (topics.channel.size + topics.pattern.size === 0) return stop()
-        return live === undefined ? Effect.void : Effect.ignore(unsubscribe(topic, live))
+        // Without a connection there is nothing to unsubscribe from, and the next one knows no subscriptions.
+        return live?.ready === true ? Effect.ignore(unsubscribe(topic, live)) : Effect.void
       })
 
     const ask = ({ connection }: Live) => connection.calls.run("ping", (client) => client.ping(), { repeatable: true })
@@ -175,10 +179,9 @@ export const makeSubscriber = (
       name: "subscriptions",
       check: Effect.suspend(() => {
         const asked = live
-        const answered = asked === undefined ? Effect.void : Effect.catch(
-          ask(asked),
+        const answered = asked === undefined ? Effect.void : ask(asked).pipe(
           // A refusal is an answer; and the connection may be closed, after its last subscription, while we ask.
-          (error) => error.reason === "no-permission" || live !== asked ? Effect.void : Effect.fail(error)
+          Effect.catch((error) => error.reason === "no-permission" || live !== asked ? Effect.void : Effect.fail(error))
         )
         return Effect.map(answered, () => ({
           status: "healthy",

@@ -1,0 +1,2 @@
+/** Routes for Effect's HttpRouter. */
+export { healthRoutes } from "./healthRoutes.ts"

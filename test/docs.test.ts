@@ -1,0 +1,76 @@
+/** What the documentation shows is true: docstring examples compile, and README's code is code that CI runs. */
+import { assert, describe, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync } from "node:fs"
+import { join } from "node:path"
+import { promisify } from "node:util"
+
+const root = join(import.meta.dirname, "..")
+const read = (path: string) => readFileSync(join(root, path), "utf8")
+
+/** The code blocks of a file's docstrings. */
+const examplesOf = (path: string): ReadonlyArray<string> =>
+  Array.from(
+    read(path).matchAll(/^ *\* ```ts\n([\s\S]*?)^ *\* ```$/gm),
+    ([, block]) => block!.replace(/^ *\* ?/gm, "")
+  )
+
+describe("The documentation", () => {
+  it("has docstring examples that compile", { timeout: 120_000 }, async () => {
+    mkdirSync(join(root, "node_modules/.cache"), { recursive: true })
+    // Below node_modules, where packages are found and nothing else looks.
+    const directory = mkdtempSync(join(root, "node_modules/.cache/docs-"))
+    try {
+      const files = globSync("src/**/*.ts", { cwd: root }).flatMap((path) =>
+        examplesOf(path).map((code, i) => {
+          const file = `${path.replaceAll(/[^\w]/g, "_")}_${i}.ts`
+          writeFileSync(join(directory, file), code)
+          return file
+        })
+      )
+      assert.isAbove(files.length, 10)
+      const { compilerOptions } = JSON.parse(read("tsconfig.json").replace(/^\s*\/\/.*$/gm, ""))
+      writeFileSync(
+        join(directory, "tsconfig.json"),
+        JSON.stringify({
+          files,
+          compilerOptions: {
+            ...compilerOptions,
+            // Examples show what they show, and need not use it.
+            noUnusedLocals: false,
+            plugins: [],
+            typeRoots: [join(root, "node_modules/@types")],
+            paths: {
+              "effect-redis-kit": [join(root, "src/index.ts")],
+              "effect-redis-kit/http": [join(root, "src/http/index.ts")]
+            }
+          }
+        })
+      )
+      const { stdout } = await promisify(execFile)(
+        process.execPath,
+        [join(root, "node_modules/typescript/bin/tsc"), "--project", directory, "--pretty", "false"],
+        { cwd: root }
+      ).catch((error: { readonly stdout: string }) => error)
+      assert.strictEqual(stdout, "")
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  })
+
+  it("shows in README only code that is in examples", () => {
+    const examples = globSync("examples/**/*.ts", { cwd: root }).map(read)
+    const blocks = Array.from(read("README.md").matchAll(/^```ts\n([\s\S]*?)^```$/gm), ([, block]) => block!)
+    assert.isNotEmpty(blocks)
+    for (const block of blocks) {
+      assert.isTrue(examples.some((example) => example.includes(block)), `not found in examples/:\n${block}`)
+    }
+  })
+
+  it("links in README to files that exist", () => {
+    const links = Array.from(read("README.md").matchAll(/\]\((?!https?:|#)([^)#\s]+)/g), ([, path]) => path!)
+    assert.isNotEmpty(links)
+    for (const path of links) assert.doesNotThrow(() => readFileSync(join(root, path)), undefined, path)
+  })
+})
