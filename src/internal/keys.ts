@@ -14,10 +14,21 @@ const special = /[%{}:*?[\]\\@\s\p{Cc}]/gu
  * Spells a name so that it can stand between `{` and `}` in a key: reversible, never empty, and two names never
  * collide. Most names stay as they are.
  */
-export const escapeName = (name: string): string =>
-  name.replace(special, (character) =>
-    Array.from(new TextEncoder().encode(character), (byte) => `%${byte.toString(16).padStart(2, "0").toUpperCase()}`)
-      .join(""))
+export const escapeName = (name: string): string => name.replace(special, escapeCharacter)
+
+const escapeCharacter = (character: string): string => {
+  let escaped = escapes.get(character)
+  if (escaped === undefined) {
+    escaped = Array.from(Buffer.from(character), (byte) => `%${byte.toString(16).padStart(2, "0").toUpperCase()}`).join(
+      ""
+    )
+    escapes.set(character, escaped)
+  }
+  return escaped
+}
+
+// Names with colons are common, and spelling one anew costs more than the rest of a key. There are about 100 to know.
+const escapes = new Map<string, string>()
 
 /** The name that `escapeName` spelled. */
 export const unescapeName = (escaped: string): string => decodeURIComponent(escaped)

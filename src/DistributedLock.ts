@@ -1,0 +1,396 @@
+/** Mutual exclusion between processes, with leases that are kept alive, and tokens that fence off late holders. */
+import {
+  Config,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Fiber,
+  Layer,
+  Metric,
+  Option,
+  Result,
+  Schema,
+  type Scope
+} from "effect"
+import { maxPayloadBytes } from "./internal/codec.ts"
+import { type KeptLease, keptLease, monotonicMillis } from "./internal/keepLease.ts"
+import { keyBase, requireName, sharedNamespace } from "./internal/keys.ts"
+import { type LockEngine, type Place, redisEngine, type Wakes } from "./internal/lockEngine.ts"
+import { makeLockLine, type Taken } from "./internal/lockLine.ts"
+import { memoryEngine } from "./internal/lockMemory.ts"
+import { checkGuardTtl, checkLock, checkTtl, type LockRequest } from "./internal/lockRequest.ts"
+import { traced } from "./internal/span.ts"
+import { RedisClient } from "./RedisClient.ts"
+import { InvalidInput, type RedisError } from "./RedisError.ts"
+
+/** Someone else holds `key` now. */
+export class LockTaken extends Schema.TaggedError<LockTaken>()("LockTaken", { key: Schema.String }) {
+  override get message(): string {
+    return `Lock "${this.key}" is held by another owner`
+  }
+}
+
+/** `key` was not free within the time that the caller would wait. */
+export class LockTimeout extends Schema.TaggedError<LockTimeout>()("LockTimeout", {
+  key: Schema.String,
+  waitedMillis: Schema.Finite
+}) {
+  override get message(): string {
+    return `Lock "${this.key}" was not free within ${this.waitedMillis} ms`
+  }
+}
+
+/**
+ * The lock was held, and is no longer:
+ * - `removed`: the server says that its lease has passed, or that somebody took it away
+ * - `unconfirmed`: the lease could not be extended in time, so that it may have passed
+ * - `superseded`: a later holder has written what was to be written
+ */
+export class LockLost extends Schema.TaggedError<LockLost>()("LockLost", {
+  key: Schema.String,
+  reason: Schema.Literals(["removed", "unconfirmed", "superseded"])
+}) {
+  override get message(): string {
+    return `Lock "${this.key}" was lost: ${losses[this.reason]}`
+  }
+}
+
+const losses = {
+  removed: "the lease passed, or somebody removed it",
+  unconfirmed: "it could not be extended in time",
+  superseded: "a later holder has written"
+}
+
+/** Where a lock is, and how long its lease lasts. */
+export interface LeaseOptions {
+  /** How long others are kept out after this process dies. While it lives, the lease is extended. Default: 30 seconds. */
+  readonly ttl?: Duration.Input | undefined
+  /** One lock for all namespaces on the server, instead of one for each. Default: false. */
+  readonly shared?: boolean | undefined
+}
+
+/** How to get a lock that may be busy. */
+export interface LockOptions extends LeaseOptions {
+  /** How long to wait for it; 0 asks once. Default: 10 seconds. */
+  readonly wait?: Duration.Input | undefined
+}
+
+/** A lock that is held. */
+export interface Lease {
+  readonly key: string
+  /** This acquisition, as `inspect` shows it. */
+  readonly holder: string
+  /**
+   * Greater with each acquisition of this lock. What may be written under a lock should refuse older tokens, since no
+   * lock can stop a holder that was paused just before it writes: `guardedSet` does so in Redis, and in SQL
+   * `UPDATE patients SET plan = $1, lock_token = $2 WHERE id = $3 AND lock_token <= $2` does, when it counts rows.
+   *
+   * At least the server's time in microseconds. So it grows also across a failover, unless the clock of the new master
+   * is behind and the last acquisition had not been replicated, or the clock is set back over more than an hour.
+   */
+  readonly token: number
+  /** Extends now, by `ttl` when given, and so makes sure that the lock is still held. Fails with LockLost when it is not. */
+  readonly extend: (ttl?: Duration.Input) => Effect.Effect<void, LockLost | RedisError | InvalidInput>
+  /** Fails when the lock is lost, and else waits for ever. */
+  readonly lost: Effect.Effect<never, LockLost>
+  /** Runs `work`, and interrupts it when the lock is lost. */
+  readonly run: <A, E, R>(work: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockLost, R>
+}
+
+/** A lock as others see it. */
+export interface LockStatus {
+  readonly holder: string
+  readonly token: number
+  readonly heldFor: Duration.Duration
+  /** When the lock falls free if its holder dies now. */
+  readonly remaining: Duration.Duration
+  readonly waiters: number
+}
+
+/** What runs under a lock; as a function, it is given the lease. */
+export type Work<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
+
+/** Where a guarded text is, and how long it is kept. */
+export interface GuardOptions {
+  /** Default: for ever. */
+  readonly ttl?: Duration.Input | undefined
+  /** One text for all namespaces on the server. Default: false. */
+  readonly shared?: boolean | undefined
+}
+
+/** What applies where `LockOptions` say nothing. */
+export interface DistributedLockOptions {
+  readonly ttl?: Duration.Input | undefined
+  readonly wait?: Duration.Input | undefined
+}
+
+/**
+ * Locks that processes share. A lock is a lease in the server's time, extended in the background for as long as it is
+ * held, and free after its `ttl` when its holder dies. Those who wait come by turns: a release wakes one of them.
+ *
+ * Work is interrupted when its lock is lost: within a third of the ttl when the lease is gone on the server (deleted,
+ * evicted, lost in a failover), and before nine tenths of it have passed when the server cannot be reached.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { DistributedLock } from "effect-redis-kit"
+ *
+ * export const notify = (patient: string, send: Effect.Effect<void>) =>
+ *   Effect.gen(function*() {
+ *     const locks = yield* DistributedLock
+ *     yield* send.pipe(
+ *       locks.withLock(`patient:${patient}`, { ttl: "10 seconds", wait: "1 second" }),
+ *       Effect.catchTag("LockTimeout", () => Effect.log("somebody else is writing to this patient"))
+ *     )
+ *   })
+ *
+ * export const savePlan = (patient: string, plan: string) =>
+ *   Effect.gen(function*() {
+ *     const locks = yield* DistributedLock
+ *     yield* locks.withLock(`plan:${patient}`)((lease) => locks.guardedSet(lease, `plan:${patient}`, plan))
+ *   })
+ * ```
+ */
+export class DistributedLock extends Context.Service<DistributedLock, {
+  /**
+   * Runs work while holding `key`, and releases it however the work ends. Fails with LockTimeout when the lock was busy
+   * for `wait`, and with LockLost when it was lost under the work, which is then interrupted, its finalizers included.
+   */
+  readonly withLock: (key: string, options?: LockOptions) => <A, E, R>(
+    work: Work<A, E, R>
+  ) => Effect.Effect<A, E | LockTimeout | LockLost | RedisError | InvalidInput, R>
+  /** Holds `key` until the scope closes. Fails with LockTimeout when it was busy for `wait`. Nothing is interrupted on a loss: see `Lease.run`. */
+  readonly acquire: (
+    key: string,
+    options?: LockOptions
+  ) => Effect.Effect<Lease, LockTimeout | RedisError | InvalidInput, Scope.Scope>
+  /** Holds `key` until the scope closes. Fails with LockTaken at once when it is busy. */
+  readonly tryAcquire: (
+    key: string,
+    options?: LeaseOptions
+  ) => Effect.Effect<Lease, LockTaken | RedisError | InvalidInput, Scope.Scope>
+  /** Who holds `key`, if anybody does. */
+  readonly inspect: (
+    key: string,
+    options?: { readonly shared?: boolean | undefined }
+  ) => Effect.Effect<Option.Option<LockStatus>, RedisError | InvalidInput>
+  /** Stores a text under `name`. Fails with LockLost, and leaves what is there, when a greater token has written it. */
+  readonly guardedSet: (
+    lease: Pick<Lease, "key" | "token">,
+    name: string,
+    value: string,
+    options?: GuardOptions
+  ) => Effect.Effect<void, LockLost | RedisError | InvalidInput>
+  /** The text that `guardedSet` has stored under `name`. */
+  readonly guardedGet: (
+    name: string,
+    options?: Pick<GuardOptions, "shared">
+  ) => Effect.Effect<Option.Option<string>, RedisError | InvalidInput>
+}>()("effect-redis-kit/DistributedLock") {
+  /** Locks on Redis. */
+  static readonly layer = (options?: DistributedLockOptions): Layer.Layer<DistributedLock, never, RedisClient> =>
+    Layer.effect(
+      this,
+      Effect.flatMap(RedisClient, (client) => make((wakes) => redisEngine(client, wakes), options))
+    )
+
+  /** `layer` with options read from the configuration. */
+  static readonly layerConfig = (
+    options: Config.Wrap<DistributedLockOptions>
+  ): Layer.Layer<DistributedLock, Config.ConfigError, RedisClient> =>
+    Layer.unwrap(Effect.map(Config.unwrap(options), (options) => this.layer(options)))
+
+  /** Locks within this process, under Effect's Clock. */
+  static readonly layerMemory: Layer.Layer<DistributedLock> = Layer.effect(
+    this,
+    Effect.suspend(() => make((wakes) => Effect.succeed(memoryEngine(wakes))))
+  )
+}
+
+/** Locks on Redis with the default options. */
+export const DistributedLockLive: Layer.Layer<DistributedLock, never, RedisClient> = DistributedLock.layer()
+
+const defaults = { ttl: 30_000, wait: 10_000 }
+const holdTime = Metric.timer("redis_lock_hold", { description: "How long a lock was held" })
+const lossCount = Metric.counter("redis_lock_lost", { description: "Locks lost by their holders", incremental: true })
+
+/** A lock got, with what its release needs. */
+interface Held extends Taken {
+  readonly request: LockRequest
+  readonly lease: KeptLease
+  readonly loss: Deferred.Deferred<never, LockLost>
+}
+
+const make = Effect.fnUntraced(function*(
+  engineFor: (wakes: Wakes) => Effect.Effect<LockEngine, never, Scope.Scope>,
+  options: DistributedLockOptions = {}
+) {
+  const line = yield* makeLockLine(engineFor)
+  const { engine } = line
+
+  const placeOf = (service: string, name: string, shared: boolean | undefined): Place => {
+    const namespace = shared === true ? sharedNamespace : engine.namespace
+    return { namespace, base: keyBase(namespace, service, name) }
+  }
+
+  const request = (key: string, lock: LockOptions): Result.Result<LockRequest, InvalidInput> =>
+    Result.map(
+      checkLock(key, lock.ttl ?? options.ttl ?? defaults.ttl, lock.wait ?? options.wait ?? defaults.wait),
+      (checked) => ({ ...checked, place: placeOf("lock", key, lock.shared), owner: line.nextOwner() })
+    )
+
+  const take = (
+    restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>,
+    request: LockRequest
+  ): Effect.Effect<Held, LockTimeout | RedisError> =>
+    Effect.clockWith((clock) =>
+      Effect.flatMap(line.take(restore, request), (taken) => {
+        const { key, owner, place, ttlMillis, waitMillis } = request
+        if (taken === undefined) return Effect.fail(new LockTimeout({ key, waitedMillis: waitMillis }))
+        const lease = keptLease(clock, {
+          ttlMillis,
+          since: taken.since,
+          extend: (ttlMillis, timeoutMillis) => engine.extend(place, owner, ttlMillis, timeoutMillis)
+        })
+        return Effect.succeed({ ...taken, request, lease, loss: Deferred.makeUnsafe() })
+      })
+    )
+
+  const release = ({ loss, request, since }: Held): Effect.Effect<void> =>
+    Effect.clockWith((clock) => {
+      const freed = Deferred.isDoneUnsafe(loss)
+        ? Effect.void
+        : Effect.ignore(engine.release(request.place, request.owner, false), {
+          log: "Warn",
+          message: `Lock "${request.key}" was left to fall free by itself`
+        })
+      return Effect.andThen(Metric.update(holdTime, Duration.millis(monotonicMillis(clock) - since)), freed)
+    })
+
+  const lose = ({ loss, request }: Held, reason: LockLost["reason"]): Effect.Effect<never, LockLost> =>
+    Effect.suspend(() => {
+      const error = new LockLost({ key: request.key, reason })
+      const first = Deferred.doneUnsafe(loss, Effect.fail(error))
+      return first ? Effect.andThen(Metric.update(lossCount, 1), Effect.fail(error)) : Effect.fail(error)
+    })
+
+  /** Keeps the lease; fails when it is lost. */
+  const keep = (held: Held): Effect.Effect<never, LockLost> =>
+    Effect.flatMap(held.lease.keep, (reason) => lose(held, reason))
+
+  /** Runs `work` until `lost` fails. Work that blocked the process for longer than the lease has lost it, too. */
+  const runUntil = <A, E, R>(held: Held, work: Effect.Effect<A, E, R>, lost: Effect.Effect<never, LockLost>) =>
+    Effect.flatMap(Effect.raceFirst(work, lost), (value) => {
+      const reason = held.lease.loss()
+      return reason === undefined ? Effect.succeed(value) : lose(held, reason)
+    })
+
+  const leaseOf = (held: Held): Lease => {
+    const { request: { key, owner, ttlMillis }, token } = held
+    const lost = Deferred.await(held.loss)
+    return {
+      key,
+      holder: owner,
+      token,
+      lost,
+      run: (work) => runUntil(held, work, lost),
+      extend: (ttl) => {
+        const millis = ttl === undefined ? Result.succeed(ttlMillis) : checkTtl(ttl)
+        if (Result.isFailure(millis)) return Effect.fail(millis.failure)
+        return Effect.flatMap(
+          held.lease.extend(millis.success),
+          (extended) => extended ? Effect.void : lose(held, "removed")
+        )
+      }
+    }
+  }
+
+  const hold = (key: string, options: LockOptions) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const held = yield* take(restore, yield* Effect.fromResult(request(key, options)))
+        const keeper = yield* Effect.forkDetach(Effect.ignore(keep(held)), { startImmediately: true })
+        yield* Effect.addFinalizer(() => Effect.andThen(Fiber.interrupt(keeper), release(held)))
+        return leaseOf(held)
+      })
+    )
+
+  const holdDuring = <A, E, R>(key: string, options: LockOptions, work: Work<A, E, R>) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        Effect.fromResult(request(key, options)),
+        (request) =>
+          Effect.flatMap(take(restore, request), (held) => {
+            const guarded = Effect.isEffect(work) ? work : Effect.suspend(() => work(leaseOf(held)))
+            return Effect.onExit(restore(runUntil(held, guarded, keep(held))), () => release(held))
+          })
+      )
+    )
+
+  const span = <A, E, R>(method: string, key: string, effect: Effect.Effect<A, E, R>) =>
+    traced(effect, `DistributedLock.${method}`, "internal", () => ({ "lock.key": key }))
+
+  return DistributedLock.of({
+    withLock: (key, options = {}) => (work) => span("withLock", key, holdDuring(key, options, work)),
+    acquire: (key, options = {}) => span("acquire", key, hold(key, options)),
+    tryAcquire: (key, options = {}) =>
+      span(
+        "tryAcquire",
+        key,
+        Effect.catchTag(hold(key, { ...options, wait: 0 }), "LockTimeout", () => Effect.fail(new LockTaken({ key })))
+      ),
+    inspect: (key, options) =>
+      span(
+        "inspect",
+        key,
+        Effect.gen(function*() {
+          const place = placeOf("lock", yield* requireName("lock key", key), options?.shared)
+          const holding = yield* engine.inspect(place)
+          if (holding === undefined) return Option.none()
+          const { heldMillis, holder, remainingMillis, token, waiters } = holding
+          return Option.some({
+            holder,
+            token,
+            heldFor: Duration.millis(heldMillis),
+            remaining: Duration.millis(remainingMillis),
+            waiters
+          })
+        })
+      ),
+    guardedSet: (lease, name, value, options) =>
+      span(
+        "guardedSet",
+        lease.key,
+        Effect.gen(function*() {
+          const place = placeOf("guarded", yield* requireName("guarded name", name), options?.shared)
+          const ttl = options?.ttl
+          const millis = ttl === undefined ? 0 : yield* Effect.fromResult(checkGuardTtl(ttl))
+          yield* requireGuarded(lease.token, value)
+          if (yield* engine.write(place, lease.token, value, millis)) return
+          return yield* new LockLost({ key: lease.key, reason: "superseded" })
+        })
+      ),
+    guardedGet: (name, options) =>
+      span(
+        "guardedGet",
+        name,
+        Effect.gen(function*() {
+          const place = placeOf("guarded", yield* requireName("guarded name", name), options?.shared)
+          return Option.fromNullOr(yield* engine.read(place))
+        })
+      )
+  })
+})
+
+const requireGuarded = (token: number, value: string): Effect.Effect<void, InvalidInput> => {
+  const problem = !Number.isSafeInteger(token) || token < 1
+    ? "its token is not a positive whole number"
+    : !value.isWellFormed()
+    ? "it holds half a surrogate pair"
+    : Buffer.byteLength(value) > maxPayloadBytes
+    ? `it takes more than ${maxPayloadBytes} bytes`
+    : undefined
+  return problem === undefined ? Effect.void : Effect.fail(new InvalidInput({ input: "guarded value", problem }))
+}
