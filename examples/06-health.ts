@@ -21,11 +21,11 @@ const program = Effect.gen(function*() {
   }
 })
 
-const server = NodeHttpServer.layer(() => createServer(), { host: "127.0.0.1", port: 0 })
-
-await Effect.runPromise(program.pipe(
-  Effect.provide(HttpRouter.serve(healthRoutes, { disableListenLog: true, disableLogger: true })),
-  Effect.provide(server),
+const main = HttpRouter.serve(healthRoutes, { disableListenLog: true, disableLogger: true }).pipe(
+  Layer.provideMerge(NodeHttpServer.layer(() => createServer(), { host: "127.0.0.1", port: 0 })),
+  Layer.provideMerge(ServicesAuto),
   // The log goes to stderr, so that stdout is the same on every engine.
-  Effect.provide(ServicesAuto.pipe(Layer.provideMerge(Layer.succeed(Logger.LogToStderr, true))))
-))
+  Layer.provideMerge(Layer.succeed(Logger.LogToStderr, true))
+)
+
+await Effect.runPromise(Effect.provide(program, main))

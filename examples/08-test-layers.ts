@@ -23,8 +23,7 @@ const test = Effect.gen(function*() {
   yield* TestClock.adjust("1 minute")
   yield* Console.log("after an hour:", yield* Fiber.join(reminding))
 }).pipe(
-  Effect.provide(Layer.provideMerge(worker, ServicesMemory)),
-  Effect.provide(TestClock.layer())
+  Effect.provide(worker.pipe(Layer.provideMerge(ServicesMemory), Layer.provideMerge(TestClock.layer())))
 )
 
 const production = remindLater("Grace", "10 millis").pipe(

@@ -1,8 +1,9 @@
 /** Every public name, in reading order. */
 export { InvalidInput, RedisError, RedisErrorOutcome, RedisErrorReason } from "./RedisError.ts"
+
 export * as RedisConfig from "./RedisConfig.ts"
 export type { RedisSettings, TlsSettings } from "./RedisConfig.ts"
-export * as RedisScript from "./RedisScript.ts"
+
 export {
   type ConnectionState,
   type DuplicateOptions,
@@ -11,6 +12,9 @@ export {
   type SharedClient,
   type UseOptions
 } from "./RedisClient.ts"
+
+export * as RedisScript from "./RedisScript.ts"
+
 export { Redis, RedisLive, type ScanOptions, type SetOptions, Undecodable } from "./Redis.ts"
 
 export * as Channel from "./Channel.ts"
