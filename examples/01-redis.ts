@@ -1,5 +1,5 @@
 // Everyday commands: texts, JSON with a schema, counters, hashes, scanning. Runs on memory, and on Redis with REDIS_URL.
-import { Console, Effect, Layer, Logger, Option, Schema, Stream } from "effect"
+import { Console, DateTime, Effect, Layer, Logger, Option, Schema, Stream } from "effect"
 import { Redis, ServicesAuto } from "effect-redis-kit"
 
 const User = Schema.Struct({ name: Schema.String, since: Schema.DateTimeUtc })
@@ -11,7 +11,7 @@ const program = Effect.gen(function*() {
   yield* Console.log("text:", Option.getOrElse(yield* redis.get("greeting"), () => "nothing"))
   yield* Console.log("set again, only if absent:", yield* redis.set("greeting", "hi", { onlyIf: "absent" }))
 
-  const since = yield* Schema.decodeUnknownEffect(User.fields.since)("2026-11-21T00:00:00Z")
+  const since = yield* DateTime.now
   yield* redis.setJson("user:1", User, { name: "Ada", since }, { ttl: "1 hour" })
   const user = yield* redis.getJson("user:1", User)
   yield* Console.log("user:", Option.map(user, ({ name }) => name).pipe(Option.getOrElse(() => "nobody")))
