@@ -3,7 +3,6 @@ import { Effect, Exit, Scope } from "effect"
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { once } from "node:events"
-import { existsSync } from "node:fs"
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -88,14 +87,12 @@ const expectStatus = (expected: number, reply: { readonly status: number; readon
   if (reply.status !== expected) throw new Error(`${reply.status} instead of ${expected}: ${reply.body}`)
 }
 
-/** Runs a line as it was printed. A stream (`-N`) never ends: it is good when it was still open after 3 seconds. */
+/** Runs a line as it was printed. */
 const curl = (line: string) => {
-  const streams = /\s(?:-N|--no-buffer)\b/.test(line)
-  const { status, signal, stdout, stderr } = spawnSync("sh", ["-c", `exec ${line} -sS -w '\\n%{http_code}'`], {
+  const { status, stdout, stderr } = spawnSync("sh", ["-c", `exec ${line} -sS -w '\\n%{http_code}'`], {
     encoding: "utf8",
-    timeout: streams ? 3000 : 10_000
+    timeout: 10_000
   })
-  if (streams && signal !== null) return
   if (status !== 0 || !/\n2\d\d$/.test(stdout)) throw new Error(`${line}\n${stdout}${stderr}`)
 }
 
@@ -128,15 +125,14 @@ const use = async (engine: string, environment: NodeJS.ProcessEnv, after: () => 
       )
     })
 
-    await check(
-      `${engine}: an .eml file with the posted address is written`,
-      () =>
-        until(15_000, `An .eml file with ${email}`, async () => {
-          const names = (await readdir(mail)).filter((name) => name.endsWith(".eml"))
-          const mails = await Promise.all(names.map((name) => readFile(join(mail, name), "utf8")))
-          return mails.find((text) => text.includes(email))
-        })
-    )
+    const mailTo = (posted: string) =>
+      until(15_000, `An .eml file with ${posted}`, async () => {
+        const names = (await readdir(mail)).filter((name) => name.endsWith(".eml"))
+        const mails = await Promise.all(names.map((name) => readFile(join(mail, name), "utf8")))
+        return mails.find((text) => text.includes(posted))
+      })
+
+    await check(`${engine}: an .eml file with the posted address is written`, () => mailTo(email))
 
     await check(`${engine}: GET /health/redis answers healthy`, async () => {
       const reply = await request(`${address}/health/redis`)
@@ -144,10 +140,13 @@ const use = async (engine: string, environment: NodeJS.ProcessEnv, after: () => 
       if (!/"status":\s*"healthy"/.test(reply.body)) throw new Error(reply.body)
     })
 
-    await check(`${engine}: the three curl lines work as printed`, async () => {
+    await check(`${engine}: the three curl lines work as printed, and their appointment becomes a mail`, async () => {
       const lines = service.output().split("\n").map((line) => line.trim()).filter((line) => line.startsWith("curl "))
       if (lines.length !== 3) throw new Error(`${lines.length} lines with curl:\n${service.output()}`)
       lines.forEach(curl)
+      const printed = /"email":"([^"]+)"/.exec(lines[0] ?? "")?.[1]
+      if (printed === undefined) throw new Error(`The first line posts no address: ${lines[0]}`)
+      await mailTo(printed)
     })
 
     await after()
@@ -180,11 +179,7 @@ const onRedis = async () => {
   await Effect.runPromise(Scope.close(scope, Exit.void))
 }
 
-if (!existsSync(join(root, "examples"))) {
-  console.log("There is no example service yet.\n0 passed, 0 failed")
-} else {
-  await use("memory", {}, async () => {})
-  await onRedis()
-  console.log(`${passed} passed, ${failed} failed`)
-  process.exitCode = failed === 0 ? 0 : 1
-}
+await use("memory", {}, async () => {})
+await onRedis()
+console.log(`${passed} passed, ${failed} failed`)
+process.exitCode = failed === 0 ? 0 : 1
