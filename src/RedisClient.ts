@@ -187,8 +187,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
   const service = RedisClient.of({
     namespace,
     key: (...parts) => `${namespace}:${parts.join(":")}`,
-    // A shared client is a client; that it has fewer methods only types know.
-    use: use as RedisClient["Service"]["use"],
+    use,
     raw: connection.client,
     duplicate: (options) =>
       duplicate(

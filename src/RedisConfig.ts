@@ -56,7 +56,7 @@ const malformed = (name: string, expected: string) =>
 
 const parsed = <A>(name: string, expected: string, parse: (text: string) => A | undefined) =>
   optional(name).pipe(Config.mapEffect((value) => {
-    if (value === undefined) return Effect.succeed(undefined)
+    if (value === undefined) return Effect.undefined
     const result = parse(Redacted.value(value).trim())
     return result === undefined ? malformed(name, expected) : Effect.succeed(result)
   }))
@@ -96,7 +96,7 @@ const urlForms = "redis://, rediss:// or unix://, like rediss://user:password@ho
   "of user and password percent-encoded"
 
 const url = optional("REDIS_URL").pipe(Config.mapEffect((value) => {
-  if (value === undefined) return Effect.succeed(undefined)
+  if (value === undefined) return Effect.undefined
   const settings = fromUrl(value)
   return Result.isSuccess(settings)
     ? Effect.succeed(settings.success)

@@ -1,5 +1,5 @@
 /** Lua scripts that name their keys and arguments, so that no one counts `KEYS` and `ARGV` positions. */
-import { Result, Schema } from "effect"
+import { type Result, Schema } from "effect"
 import { createHash } from "node:crypto"
 
 /**

@@ -61,8 +61,8 @@ export interface CallsOptions {
 }
 
 const passingPauseMillis = 50
-/** The longest that a timer can wait; longer deadlines are cut to it. */
-const maxTimerMillis = 2 ** 31 - 1
+/** The longest that a timer can wait, nearly; longer deadlines are cut to it. */
+const maxTimerMillis = 2 ** 31 - 10
 
 const closedError = () => new Error("Connection is closed.")
 
@@ -171,7 +171,8 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     if (due >= timerDue) return
     clearTimeout(timer)
     timerDue = due
-    timer = setTimeout(expire, due - now + 1)
+    // After a long pause of this process timers come first, though replies lie there to be read: those first.
+    timer = setTimeout(() => setImmediate(expire), due - now + 1)
   }
 
   const expire = (): void => {

@@ -105,7 +105,7 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
     watchers: new Set()
   }
   // Counted here: ioredis starts anew with each connection, though the server may turn that away at once.
-  const client = concealed(makeClient(() => backoffMillis(++state.attempts, options.random)))
+  const client = concealed(makeClient(() => backoffMillis(state.attempts++, options.random)))
   const calls = makeCalls(client, {
     defaultTimeoutMillis: options.commandTimeoutMillis,
     exclusive: options.exclusive,
@@ -133,7 +133,7 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
   client.on("connect", expectAnswer)
   // The only place where ioredis tells the real reason: its promises just say that the connection closed.
   client.on("error", (cause: unknown) => {
-    state.failure = cause
+    state.failure = !state.ready && isReset(cause) ? closedAtOnce() : cause
     state.refused ||= isReply(cause)
     changed()
   })
@@ -141,11 +141,11 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
     calls.hold()
     clearTimeout(patience)
     if (state.closing) return
-    if (!state.ready) state.failure ??= new Error("the server closed the connection at once; does it expect TLS?")
+    if (!state.ready) state.failure ??= closedAtOnce()
     state.ready = false
     const error = state.failure === undefined ? undefined : connectError("connect", state.failure, "NotSent")
-    changed()
     options.onState({ _tag: "Disconnected", epoch: state.epoch, error })
+    changed()
   })
   client.on("ready", () => {
     const { stream } = client
@@ -159,8 +159,8 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
       state.failure = undefined
       state.epoch++
       calls.open()
-      changed()
       options.onState({ _tag: "Ready", epoch: state.epoch })
+      changed()
     }
     // ioredis would ask with INFO, which an ACL may forbid; a PING tells as well whether the server is loading.
     const check = (): void => {
@@ -184,6 +184,10 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
   })
   return { client, calls, state }
 }
+
+const closedAtOnce = () => new Error("the server closed the connection at once; does it expect TLS (REDIS_TLS)?")
+
+const isReset = (cause: unknown) => cause instanceof Error && /ECONNRESET|EPIPE/.test(cause.message)
 
 const awaitReady = (state: State, options: ConnectionOptions): Effect.Effect<void, RedisError> =>
   Effect.callback((resume) => {

@@ -27,8 +27,10 @@ export const isReply = (cause: unknown): cause is Error => cause instanceof Erro
 
 /** Whether `cause` is ioredis' word for a connection that is not there, or broke. */
 export const isBroken = (cause: unknown): boolean =>
-  cause instanceof Error && (cause.name === "ParserError" ||
-    /^(Reached the max retries|Stream isn't writeable|Connection is closed|Command aborted)/.test(cause.message))
+  cause instanceof Error &&
+  (/^(Reached the max retries|Stream isn't writeable|Connection is closed|Command aborted)/.test(cause.message) ||
+    // What ioredis' decoder says of bytes that are no reply.
+    cause.message.endsWith("Please report this."))
 
 /** Whether the server takes no writes, said by a command or (before Redis 7, in the middle of the text) by a script. */
 export const isReadOnly = (message: string): boolean => wordOf(message) === "READONLY"
@@ -107,7 +109,9 @@ const hintFor = (words: string, timedOut: boolean): string => {
     return "; the server's certificate was not accepted: check REDIS_TLS_CA and REDIS_TLS_SERVERNAME, and its dates"
   }
   if (/\bSSL\b|\bTLS\b|PEM|alert/i.test(words)) return "; check REDIS_TLS, and the TLS certificate and key"
-  if (timedOut) return "; check host, port and firewall (REDIS_URL, or REDIS_HOST and REDIS_PORT)"
+  if (timedOut) {
+    return "; check host, port, firewall, and whether it speaks TLS (REDIS_URL, or REDIS_HOST, REDIS_PORT and REDIS_TLS)"
+  }
   return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ENOENT|EHOSTUNREACH|ENETUNREACH/.test(words)
     ? "; check that a server listens there (REDIS_URL, or REDIS_HOST and REDIS_PORT)"
     : ""
@@ -119,6 +123,6 @@ const inPlainWords = (message: string): string => {
   if (message.startsWith("Command aborted")) return "the connection broke before the reply came"
   if (message.startsWith("Stream isn't writeable")) return "there is no connection"
   if (message.startsWith("Connection is closed")) return "the connection is closed"
-  // A ParserError quotes what it could not read.
+  // The decoder's own words quote what it could not read.
   return "what answers there does not speak Redis' protocol"
 }

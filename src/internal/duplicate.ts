@@ -1,0 +1,45 @@
+/** ioredis clients that libraries want for themselves: connected and closed here, and left alone in between. */
+import { Effect, type Scope } from "effect"
+import type { Redis as Client } from "ioredis"
+import type { RedisError } from "../RedisError.ts"
+import { allOrNothing } from "./allOrNothing.ts"
+import { close, concealed } from "./connection.ts"
+import { connectError, isReply } from "./failure.ts"
+
+/** Connects what `makeClient` makes, and closes it with the scope. Fails when it is not ready in time. */
+export const duplicate = (
+  makeClient: () => Client,
+  connectTimeoutMillis: number
+): Effect.Effect<Client, RedisError, Scope.Scope> =>
+  allOrNothing(
+    Effect.tap(
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const client = concealed(makeClient())
+          // Without a listener, ioredis prints its errors, arguments and all.
+          return client.on("error", () => {})
+        }),
+        (client) => Effect.promise(() => close(client, true))
+      ),
+      (client) => connected(client, connectTimeoutMillis)
+    )
+  )
+
+const connected = (client: Client, timeoutMillis: number): Effect.Effect<void, RedisError> =>
+  Effect.callback((resume) => {
+    const done = (effect: Effect.Effect<void, RedisError>) => {
+      clearTimeout(timer)
+      client.off("ready", succeed).off("error", fail).off("end", end)
+      resume(effect)
+    }
+    const succeed = () => done(Effect.void)
+    const fail = (cause: unknown) =>
+      done(Effect.fail(connectError("duplicate", cause, isReply(cause) ? "Rejected" : "NotSent")))
+    const end = () => fail(new Error("Connection is closed."))
+    const timer = setTimeout(() => fail(new Error("timed out: the server does not answer")), timeoutMillis)
+    client.on("ready", succeed).on("error", fail).on("end", end)
+    client.connect().catch(() => {
+      // one of the events has told why
+    })
+    return Effect.sync(() => done(Effect.void))
+  })
