@@ -1,6 +1,8 @@
 /** What a job is: its name, what goes in, what comes out, and how it is run. */
-import { Duration, Effect, Schema } from "effect"
+import { type Duration, Effect, Schema } from "effect"
 import type { WireSchema } from "./internal/codec.ts"
+import { notWaitable, waitableMillis } from "./internal/duration.ts"
+import { InvalidInput } from "./RedisError.ts"
 
 /** How long to wait before the next attempt. Plain data, so that it can travel with a job. */
 export type Backoff =
@@ -46,8 +48,8 @@ export interface Job<in out Name extends string, in out Payload, in out Success,
   ) => JobHandler<R>
 }
 
-/** A job whose types do not matter here. */
-export type AnyJob = Job<any, any, any, any>
+/** A job whose types do not matter here. `any` is everything but `never`, which is what a job without errors has. */
+export type AnyJob = Job<any, any, any, any> | Job<any, any, any, never>
 
 /** What a handler may want to know of the job that it runs. */
 export interface JobContext {
@@ -80,7 +82,8 @@ export class Postponed extends Schema.TaggedError<Postponed>()("Postponed", {
 }) {}
 
 /**
- * Ends this run of a job and puts it back for later, without using an attempt: when what it needs is busy.
+ * Ends this run of a job and puts it back for later, without using an attempt: when what it needs is busy. A delay that
+ * is negative or infinite is a defect, and does use one.
  *
  * @example
  * ```ts
@@ -95,7 +98,12 @@ export class Postponed extends Schema.TaggedError<Postponed>()("Postponed", {
  * ```
  */
 export const postpone = (delay: Duration.Input): Effect.Effect<never, Postponed> =>
-  Effect.fail(new Postponed({ delayMillis: Math.max(0, Duration.toMillis(delay)) }))
+  Effect.suspend(() => {
+    const delayMillis = waitableMillis(delay)
+    return delayMillis === undefined
+      ? Effect.die(new InvalidInput({ input: "delay", problem: notWaitable }))
+      : Effect.fail(new Postponed({ delayMillis }))
+  })
 
 /**
  * Defines a job. Its name and queue, once in use, stay: jobs that wait are found by them.

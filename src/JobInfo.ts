@@ -90,5 +90,7 @@ export interface TakenJob<out Payload, in Success, in Failure> {
   /** Counts as a failed attempt; it is tried again, or becomes a dead letter. */
   readonly fail: (error: Failure) => Effect.Effect<void, LeaseLost | InvalidInput | RedisError>
   /** Gives it back without using an attempt. */
-  readonly release: (options?: { readonly delay?: Duration.Input }) => Effect.Effect<void, LeaseLost | RedisError>
+  readonly release: (
+    options?: { readonly delay?: Duration.Input | undefined }
+  ) => Effect.Effect<void, LeaseLost | InvalidInput | RedisError>
 }

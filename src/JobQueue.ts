@@ -1,6 +1,8 @@
 /** Jobs that wait to be done: enqueue, look at, control. `JobWorker` does them. */
-import { Clock, Context, Duration, Effect, Layer, type Scope, Stream } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Result, type Scope, Stream } from "effect"
+import { notWaitable, waitableMillis } from "./internal/duration.ts"
 import { makeEnqueue } from "./internal/jobEnqueue.ts"
+import { checkId, checkReason } from "./internal/jobOptions.ts"
 import { toInfo } from "./internal/jobReading.ts"
 import { makeResult } from "./internal/jobResult.ts"
 import { makeTake } from "./internal/jobTake.ts"
@@ -42,19 +44,19 @@ export class JobQueue extends Context.Service<JobQueue, {
   /** Stores a job and yields its id. Once it returns, the job runs. Safe to repeat with an `id` of one's own. */
   readonly enqueue: <Name extends string, P, A, E>(
     job: Job<Name, P, A, E>,
-    payload: P,
+    payload: NoInfer<P>,
     options?: EnqueueOptions
   ) => Effect.Effect<string, InvalidInput | RedisError>
   /** Stores up to 1,000 jobs, all or none, and yields their ids. More of them fail with `InvalidInput`. */
   readonly enqueueAll: <Name extends string, P, A, E>(
     job: Job<Name, P, A, E>,
-    payloads: ReadonlyArray<P>,
+    payloads: ReadonlyArray<NoInfer<P>>,
     options?: Omit<EnqueueOptions, "id"> & { readonly ids?: ReadonlyArray<string> | undefined }
   ) => Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError>
   /** Stores any number of jobs, in chunks of which each is stored whole; yields the ids of each chunk once it is. */
   readonly enqueueChunks: <Name extends string, P, A, E>(
     job: Job<Name, P, A, E>,
-    payloads: Iterable<P>,
+    payloads: Iterable<NoInfer<P>>,
     options?: Omit<EnqueueOptions, "id">
   ) => Stream.Stream<ReadonlyArray<string>, InvalidInput | RedisError>
   /** Waits for a job's end, for `within` at most: its result, the error it failed with, or why there is neither. */
@@ -119,30 +121,27 @@ export class JobQueue extends Context.Service<JobQueue, {
     options?: { readonly wait?: Duration.Input | undefined; readonly lease?: Duration.Input | undefined }
   ) => Effect.Effect<ReadonlyArray<TakenJob<P, A, E>>, InvalidInput | RedisError, Scope.Scope>
 }>()("effect-redis-kit/JobQueue") {
-  /** Queues on Redis. */
-  static readonly layer = (options: JobQueueOptions = {}): Layer.Layer<JobQueue, never, RedisClient> =>
-    Layer.effect(
-      this,
-      Effect.gen(function*() {
-        const client = yield* RedisClient
-        const engine = yield* makeRedisEngine(client, settingsOf(options))
-        return attachEngine(JobQueue.of(make(engine)), engine)
-      })
-    )
+  /** Queues on Redis. Fails when an option is out of range. */
+  static readonly layer = (options: JobQueueOptions = {}): Layer.Layer<JobQueue, InvalidInput, RedisClient> =>
+    Layer.effect(this, Effect.flatMap(Effect.fromResult(settingsOf(options)), makeLive))
 
   /** Queues in this process, gone with it. Time is Effect's, so that a test moves it. */
-  static readonly layerMemory: Layer.Layer<JobQueue> = Layer.sync(this, () => {
-    const engine = makeMemoryEngine(settingsOf({}))
-    return attachEngine(JobQueue.of(make(engine)), engine)
-  })
+  static readonly layerMemory: Layer.Layer<JobQueue> = Layer.sync(this, () => makeMemory(defaults))
+
+  /** `layerMemory` with other than the default options. Fails when one is out of range. */
+  static readonly layerMemoryWith = (options: JobQueueOptions): Layer.Layer<JobQueue, InvalidInput> =>
+    Layer.effect(this, Effect.map(Effect.fromResult(settingsOf(options)), makeMemory))
 }
 
 /** Queues on Redis, with default options. */
-export const JobQueueLive: Layer.Layer<JobQueue, never, RedisClient> = JobQueue.layer()
+export const JobQueueLive: Layer.Layer<JobQueue, never, RedisClient> = Layer.effect(
+  JobQueue,
+  Effect.suspend(() => makeLive(defaults))
+)
 
 /** How long queues remember. */
 export interface JobQueueOptions {
-  /** The outcomes of completed and cancelled jobs. Default: 1 hour, and 1,000,000 of them. */
+  /** The outcomes of completed and cancelled jobs. Default: 1 hour (never less than a minute), and 1,000,000 of them. */
   readonly retention?: { readonly age?: Duration.Input | undefined; readonly count?: number | undefined } | undefined
   /** Dead letters. Default: 14 days. */
   readonly deadLetters?: { readonly age?: Duration.Input | undefined } | undefined
@@ -155,16 +154,56 @@ export interface JobQueueOptions {
 // An id is remembered as long as its outcome: at least for as long as a call for it may be repeated.
 const shortestMemoryMillis = 60_000
 
-const settingsOf = (options: JobQueueOptions): QueueSettings => ({
-  outcomeMillis: Math.max(shortestMemoryMillis, Duration.toMillis(options.retention?.age ?? "1 hour")),
-  outcomeCount: options.retention?.count ?? 1_000_000,
-  deadMillis: Duration.toMillis(options.deadLetters?.age ?? "14 days"),
-  maxCrashes: options.maxCrashes ?? 3,
-  eventBatches: options.eventBatches ?? 10_000
-})
+const defaults: QueueSettings = {
+  outcomeMillis: Duration.toMillis("1 hour"),
+  outcomeCount: 1_000_000,
+  deadMillis: Duration.toMillis("14 days"),
+  maxCrashes: 3,
+  eventBatches: 10_000
+}
+
+const settingsOf = (options: JobQueueOptions): Result.Result<QueueSettings, InvalidInput> => {
+  const millis = (input: string, duration: Duration.Input | undefined, otherwise: number) => {
+    const found = duration === undefined ? otherwise : waitableMillis(duration)
+    return found === undefined ? Result.fail(new InvalidInput({ input, problem: notWaitable })) : Result.succeed(found)
+  }
+  const count = (input: string, found: number, least: number) =>
+    Number.isSafeInteger(found) && found >= least
+      ? Result.succeed(found)
+      : Result.fail(new InvalidInput({ input, problem: `it is not a whole number from ${least}` }))
+  const { deadLetters, eventBatches, maxCrashes, retention } = options
+  return Result.map(
+    Result.all([
+      millis("retention.age", retention?.age, defaults.outcomeMillis),
+      count("retention.count", retention?.count ?? defaults.outcomeCount, 0),
+      millis("deadLetters.age", deadLetters?.age, defaults.deadMillis),
+      count("maxCrashes", maxCrashes ?? defaults.maxCrashes, 1),
+      count("eventBatches", eventBatches ?? defaults.eventBatches, 0)
+    ]),
+    ([outcomeMillis, outcomeCount, deadMillis, maxCrashes, eventBatches]) => ({
+      outcomeMillis: Math.max(shortestMemoryMillis, outcomeMillis),
+      outcomeCount,
+      deadMillis,
+      maxCrashes,
+      eventBatches
+    })
+  )
+}
+
+const makeLive = (settings: QueueSettings) =>
+  Effect.gen(function*() {
+    const engine = yield* makeRedisEngine(yield* RedisClient, settings)
+    return attachEngine(JobQueue.of(make(engine)), engine)
+  })
+
+const makeMemory = (settings: QueueSettings): JobQueue["Service"] => {
+  const engine = makeMemoryEngine(settings)
+  return attachEngine(JobQueue.of(make(engine)), engine)
+}
 
 /** How many jobs are stored as one. */
 const listAtMost = 1000
+const cursorPattern = /^\d{1,15}(?::\d{1,15})?$/
 
 const make = (engine: QueueEngine): JobQueue["Service"] => {
   const on = <A, E>(
@@ -178,7 +217,20 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
       "client",
       () => ({ "messaging.system": "redis", "messaging.operation.name": operation })
     )
+  const onJob = <A, E>(
+    operation: string,
+    queue: QueueRef,
+    id: string,
+    f: (store: QueueStore, name: string) => Effect.Effect<A, E>
+  ): Effect.Effect<A, E | InvalidInput> =>
+    on(
+      operation,
+      queue,
+      (store, name) => Effect.flatMap(Effect.fromResult(checkId("job id", id)), () => f(store, name))
+    )
   const changed = (reply: string) => reply === "done"
+  const change = (kind: "remove" | "retry" | "promote") => (queue: QueueRef, id: string) =>
+    onJob(kind, queue, id, (store) => Effect.map(store.change(id, { kind }), changed))
   const drain = (store: QueueStore, states: ReadonlyArray<"waiting" | "delayed">) =>
     Effect.gen(function*() {
       let total = 0
@@ -203,23 +255,27 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
             transitions.map((transition): JobEvent => ({ ...transition, queue: name })))))
       ),
     get: (queue, id) =>
-      on(
+      onJob(
         "get",
         queue,
+        id,
         (store, name) => Effect.map(store.look(id), (known) => known === undefined ? undefined : toInfo(known, name))
       ),
-    list: (queue, { cursor, limit = 50, state }) =>
-      Number.isInteger(limit) && limit > 0 && limit <= listAtMost
-        ? on("list", queue, (store, name) =>
-          Effect.map(store.list(state, cursor ?? "", limit), ({ jobs, next }): JobPage => ({
-            jobs: jobs.map((job) =>
-              toInfo(job, name)
-            ),
-            next
-          })))
-        : Effect.fail(
+    list: (queue, { cursor, limit = 50, state }) => {
+      if (!(Number.isInteger(limit) && limit > 0 && limit <= listAtMost)) {
+        return Effect.fail(
           new InvalidInput({ input: "limit", problem: `it is not a whole number from 1 to ${listAtMost}` })
-        ),
+        )
+      }
+      if (cursor !== undefined && !cursorPattern.test(cursor)) {
+        return Effect.fail(new InvalidInput({ input: "cursor", problem: "no page has given it" }))
+      }
+      return on("list", queue, (store, name) =>
+        Effect.map(
+          store.list(state, cursor ?? "", limit),
+          ({ jobs, next }): JobPage => ({ jobs: jobs.map((job) => toInfo(job, name)), next })
+        ))
+    },
     counts: (queue) =>
       on("counts", queue, (store) =>
         Effect.gen(function*() {
@@ -234,21 +290,22 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
         })),
     size: (queue) =>
       on("size", queue, (store) => Effect.map(store.counts, (counts) => counts.waiting + counts.delayed)),
-    cancel: (queue, id, options) =>
-      on("cancel", queue, (store) =>
-        Effect.map(
-          store.change(id, { kind: "cancel", reason: options?.reason ?? "cancelled" }),
-          (reply) => reply === "done" ? "cancelled" : reply
-        )),
-    remove: (queue, id) => on("remove", queue, (store) => Effect.map(store.change(id, { kind: "remove" }), changed)),
-    retry: (queue, id) => on("retry", queue, (store) => Effect.map(store.change(id, { kind: "retry" }), changed)),
-    promote: (queue, id) => on("promote", queue, (store) => Effect.map(store.change(id, { kind: "promote" }), changed)),
-    replay: (queue, options) =>
+    cancel: (queue, id, { reason = "cancelled" } = {}) =>
+      onJob("cancel", queue, id, (store) =>
+        Effect.flatMap(Effect.fromResult(checkReason(reason)), () =>
+          Effect.map(
+            store.change(id, { kind: "cancel", reason }),
+            (reply) => reply === "done" ? "cancelled" : reply
+          ))),
+    remove: change("remove"),
+    retry: change("retry"),
+    promote: change("promote"),
+    replay: (queue, { limit = Infinity } = {}) =>
       on("replay", queue, (store) =>
         Effect.gen(function*() {
+          if (!(limit >= 0)) return yield* new InvalidInput({ input: "limit", problem: "it is not a number from 0" })
           // All are found before the first one runs again: one that dies anew must not be replayed for ever.
           const ids: Array<string> = []
-          const limit = options?.limit ?? Infinity
           let cursor: string | undefined = ""
           while (cursor !== undefined && ids.length < limit) {
             const page: Effect.Success<ReturnType<QueueStore["list"]>> = yield* store.list("failed", cursor, 500)

@@ -2,8 +2,8 @@
 import { Duration, Option } from "effect"
 
 /**
- * A duration in milliseconds; undefined when it is negative, infinite, or none at all. Effect reads a negative number as
- * zero, which would hide a caller's mistake.
+ * A duration in milliseconds; undefined when it is negative, infinite, or none at all. Effect reads NaN as zero, which
+ * would hide a caller's mistake.
  */
 export const finiteMillis = (input: Duration.Input): number | undefined => {
   if (typeof input === "number" && !(input >= 0)) return undefined
@@ -11,3 +11,15 @@ export const finiteMillis = (input: Duration.Input): number | undefined => {
   const millis = Option.map(Duration.fromInput(input), Duration.toMillis)
   return Option.isSome(millis) && Number.isFinite(millis.value) && millis.value >= 0 ? millis.value : undefined
 }
+
+// Half of the last time that a date can have, so that now and a delay do not add up to more.
+const longestWaitMillis = 4.32e15
+
+/** `finiteMillis`, but undefined too when no date can be written that is so far ahead. */
+export const waitableMillis = (input: Duration.Input): number | undefined => {
+  const millis = finiteMillis(input)
+  return millis === undefined || millis > longestWaitMillis ? undefined : millis
+}
+
+/** What is wrong with a delay that `waitableMillis` refuses. */
+export const notWaitable = "it is not a finite duration of at least 0 that ends before the last date there is"

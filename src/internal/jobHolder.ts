@@ -12,14 +12,16 @@ export interface Held {
   onEnd: (why: HoldEnd) => void
   /** What is to be reported; the job is no longer held once that has been taken. */
   report: Report | undefined
-  /** Told when a report was taken, or refused. */
-  onReported: ((taken: boolean) => void) | undefined
+  /** Told when the report was taken, or refused. */
+  readonly onReported: Array<(taken: boolean) => void>
 }
 
 export type HoldEnd = { readonly kind: "lost" } | { readonly kind: "cancelled"; readonly reason: string }
 
 /** What one process holds of one queue. */
 export interface Holder {
+  /** What its claims are in the name of. */
+  readonly owner: string
   readonly held: ReadonlyMap<string, Held>
   /** Claims up to `want` jobs and sends what there is to report, in one call. */
   readonly step: (
@@ -27,10 +29,14 @@ export interface Holder {
     sleepMillis: number,
     receive: (claim: Claim) => Held["onEnd"]
   ) => Effect.Effect<StepReply, RedisError>
-  /** Says how a job ended; the next step reports it. */
+  /** Says how a job ended; the next step reports it. Said again before it is known to have been heard, it is said once. */
   readonly settle: (id: string, token: number, report: Report, onReported?: (taken: boolean) => void) => void
   /** Whether there is something to report. */
   readonly hasReports: () => boolean
+  /** A job is to be cancelled; it may be one that a step under way is about to bring. */
+  readonly cancel: (id: string, reason: string) => void
+  /** Has the next step ask whether jobs are still held, or are to be cancelled. */
+  readonly askSoon: () => void
   /** Marks leases for extension by the next step; ends those that have passed. Yields whether there are any. */
   readonly beat: Effect.Effect<boolean>
 }
@@ -38,85 +44,119 @@ export interface Holder {
 /** How many reports go with one step. */
 const reportsAtMost = 500
 
-/** A holder; `owner` is the inbox that its claims are in the name of. */
-export const makeHolder = (store: QueueStore, owner: string, leaseMillis: number): Holder => {
+// Later than this no date can be written; a sum of two such is still a whole number.
+const maxDelayMillis = 4e15
+
+/** A report that any engine can take: a delay that cannot be waited for is none, or as long as one can be. */
+const sound = (report: Report): Report =>
+  report.kind === "retry" || report.kind === "release"
+    ? { ...report, delayMillis: report.delayMillis > 0 ? Math.min(report.delayMillis, maxDelayMillis) : 0 }
+    : report
+
+let holders = 0
+
+/** A holder in the name of `inbox`. */
+export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number): Holder => {
+  const owner = `${inbox} ${++holders}`
   const held = new Map<string, Held>()
   const settled: Array<Held> = []
+  // Cancellations of jobs that are not held, or not yet: they may overtake the reply that brings the job.
+  const early = new Map<string, string>()
+  let underWay = 0
   let beatDue = false
 
   const drop = (job: Held, taken: boolean) => {
     if (held.get(job.claim.id) === job) held.delete(job.claim.id)
-    job.onReported?.(taken)
+    for (const tell of job.onReported) tell(taken)
+  }
+  const lose = (job: Held) => {
+    held.delete(job.claim.id)
+    job.onEnd({ kind: "lost" })
   }
 
   return {
+    owner,
     held,
     hasReports: () => settled.length > 0 || beatDue,
     step: (want, sleepMillis, receive) =>
-      Effect.flatMap(Clock.currentTimeMillis, (sentAt) => {
-        const ended = settled.splice(0, reportsAtMost)
-        const reports: Array<Acknowledgement> = ended.map((job) => acknowledge(job, job.report!))
-        const extended: Array<Held> = []
-        if (beatDue) {
-          beatDue = false
-          for (const job of held.values()) {
-            if (job.report !== undefined || reports.length >= reportsAtMost) continue
-            extended.push(job)
-            reports.push(acknowledge(job, { kind: "extend" }))
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Clock.currentTimeMillis, (sentAt) => {
+          const ended = settled.splice(0, reportsAtMost)
+          const reports: Array<Acknowledgement> = ended.map((job) => acknowledge(job, job.report!))
+          const extended: Array<Held> = []
+          if (beatDue) {
+            beatDue = false
+            for (const job of held.values()) {
+              if (job.report !== undefined) continue
+              extended.push(job)
+              reports.push(acknowledge(job, { kind: "extend" }))
+            }
           }
-        }
-        return Effect.map(
-          Effect.tapCause(store.step({ owner, reports, want, leaseMillis, sleepMillis }), () =>
-            Effect.sync(() => {
+          underWay++
+          return Effect.matchCauseEffect(restore(store.step({ owner, reports, want, leaseMillis, sleepMillis })), {
+            onFailure: (cause) => {
+              underWay--
               // Not known to have been taken: said again with the next step, which changes nothing if it has been.
               settled.unshift(...ended)
               beatDue ||= extended.length > 0
-            })),
-          (reply) => {
-            const refused = new Set(reply.refused)
-            for (const job of ended) drop(job, !refused.has(job.claim.id))
-            for (const job of extended) {
-              if (!refused.has(job.claim.id)) job.leaseUntil = sentAt + leaseMillis
-              else if (held.get(job.claim.id) === job) {
-                held.delete(job.claim.id)
-                job.onEnd({ kind: "lost" })
+              return Effect.failCause(cause)
+            },
+            onSuccess: (reply) => {
+              underWay--
+              const refused = new Set(reply.refused)
+              ended.forEach((job, i) => drop(job, !refused.has(i)))
+              extended.forEach((job, i) => {
+                if (!refused.has(ended.length + i)) job.leaseUntil = sentAt + leaseMillis
+                else if (held.get(job.claim.id) === job) lose(job)
+              })
+              for (const { id, reason } of reply.cancels) held.get(id)?.onEnd({ kind: "cancelled", reason })
+              for (const claim of reply.claims) {
+                const job: Held = {
+                  claim,
+                  leaseUntil: sentAt + leaseMillis,
+                  onEnd: () => {},
+                  report: undefined,
+                  onReported: []
+                }
+                // Before `receive`: a handler that is done at once settles it there.
+                held.set(claim.id, job)
+                job.onEnd = receive(claim)
+                const reason = early.get(claim.id)
+                if (reason !== undefined) job.onEnd({ kind: "cancelled", reason })
               }
+              if (underWay === 0) early.clear()
+              return Effect.succeed(reply)
             }
-            for (const { id, reason } of reply.cancels) held.get(id)?.onEnd({ kind: "cancelled", reason })
-            for (const claim of reply.claims) {
-              const job: Held = {
-                claim,
-                leaseUntil: sentAt + leaseMillis,
-                onEnd: () => {},
-                report: undefined,
-                onReported: undefined
-              }
-              // Before `receive`: a handler that is done at once settles it there.
-              held.set(claim.id, job)
-              job.onEnd = receive(claim)
-            }
-            return reply
-          }
-        )
-      }),
+          })
+        })
+      ),
     settle: (id, token, report, onReported) => {
       const job = held.get(id)
-      if (job === undefined || job.claim.token !== token || job.report !== undefined) {
+      if (
+        job === undefined || job.claim.token !== token ||
+        (job.report !== undefined && job.report.kind !== report.kind)
+      ) {
         onReported?.(false)
         return
       }
-      job.report = report
-      job.onReported = onReported
+      if (onReported !== undefined) job.onReported.push(onReported)
+      if (job.report !== undefined) return
+      job.report = sound(report)
       settled.push(job)
+    },
+    cancel: (id, reason) => {
+      const job = held.get(id)
+      if (job !== undefined) job.onEnd({ kind: "cancelled", reason })
+      else if (underWay > 0) early.set(id, reason)
+    },
+    askSoon: () => {
+      beatDue ||= held.size > 0
     },
     beat: Effect.map(Clock.currentTimeMillis, (now) => {
       for (const job of [...held.values()]) {
         if (job.report !== undefined) continue
         if (now < job.leaseUntil) beatDue = true
-        else {
-          held.delete(job.claim.id)
-          job.onEnd({ kind: "lost" })
-        }
+        else lose(job)
       }
       return beatDue
     })

@@ -30,6 +30,8 @@ const unknownKindMillis = 1000
 const silenceMillis = 10_000
 const firstRetryMillis = 50
 const lastRetryMillis = 2000
+/** How long an idle worker that closes waits for the reply to its last step. */
+const lastReplyMillis = 500
 /** How long interrupted handlers get for their finalizers before the worker stops waiting for them. */
 const finalizersMillis = 2000
 
@@ -62,12 +64,22 @@ export const startLoop = <R>(
     )
     const state = { paused: false, closing: false }
 
+    const isIdle = () => runner.running() === 0 && !holder.hasReports()
+    const isOver = () => state.closing && isIdle()
+
     const loop = Effect.gen(function*() {
       let retryMillis = firstRetryMillis
-      while (!state.closing || runner.running() > 0 || holder.hasReports()) {
+      let mayBeCalled = false
+      while (!isOver()) {
         bell.reset()
         const want = state.closing || state.paused ? 0 : options.concurrency - runner.running()
         let rest = options.pollMillis
+        if ((state.closing || state.paused) && mayBeCalled) {
+          // Whoever rests, or is going, must not be called in place of one who can.
+          mayBeCalled = false
+          yield* Effect.ignore(queue.store.leave(holder.owner))
+        }
+        mayBeCalled ||= want > 0
         if (want > 0 || holder.hasReports()) {
           const sleepMillis = want > 0 ? options.pollMillis + lastRetryMillis : 0
           const reply = yield* Effect.result(holder.step(want, sleepMillis, runner.receive))
@@ -88,10 +100,9 @@ export const startLoop = <R>(
           // Full, or paused: that is no reason to be called stuck.
           yield* monitor.stepped(0)
         }
-        yield* bell.wait(rest)
+        if (!isOver()) yield* bell.wait(rest)
       }
-      // Whoever is going must not be called in place of one who stays.
-      yield* Effect.ignore(holder.step(0, 0, runner.receive))
+      if (mayBeCalled) yield* Effect.ignore(queue.store.leave(holder.owner))
     })
 
     yield* Effect.forkScoped(keepListening(engine, queue.store, holder, bell.ring))
@@ -104,6 +115,8 @@ export const startLoop = <R>(
         state.closing = true
         bell.ring()
         const ended = settled(fiber)
+        // A step that is under way may bring jobs; when the server is away, there is no point in waiting for it.
+        if (isIdle() && (await within(ended, lastReplyMillis) || isIdle())) return
         if (await within(ended, options.shutdownMillis)) return
         runner.interruptAll()
         await within(ended, finalizersMillis)
@@ -148,6 +161,8 @@ const makeBell = () => {
         rung ? Effect.yieldNow : Effect.race(
           Effect.callback<void>((resume) => {
             wake = () => resume(Effect.void)
+            // The race has begun only now, and it may have been rung since.
+            if (rung) wake()
           }),
           Effect.sleep(millis)
         )
@@ -156,18 +171,25 @@ const makeBell = () => {
 }
 
 /** Letters for this queue; the subscription is tried until it stands, as polling covers for it. */
-const keepListening = (engine: QueueEngine, store: QueueStore, holder: Holder, ring: () => void) =>
-  engine.inbox.listen((letter) => {
-    if (letter.queue === "" || (letter.kind === "wake" && letter.queue === store.address)) ring()
-    else if (letter.kind === "cancel" && letter.queue === store.address) {
-      holder.held.get(letter.id)?.onEnd({ kind: "cancelled", reason: letter.reason })
-    }
+const keepListening = (engine: QueueEngine, store: QueueStore, holder: Holder, ring: () => void) => {
+  const lookAround = () => {
+    holder.askSoon()
+    ring()
+  }
+  return engine.inbox.listen((letter) => {
+    if (letter.queue === "") lookAround()
+    else if (letter.queue !== store.address) return
+    else if (letter.kind === "wake") ring()
+    else if (letter.kind === "cancel") holder.cancel(letter.id, letter.reason)
   }).pipe(
+    // What was said before anyone listened has not been heard.
+    Effect.andThen(Effect.sync(lookAround)),
     Effect.andThen(Effect.never),
     Effect.scoped,
     Effect.tapError((error) => Effect.logWarning(`Workers cannot be woken up: ${error.message}`)),
     Effect.retry(Schedule.spaced("1 second"))
   )
+}
 
 /** Runs claimed jobs, and settles them as they end. */
 const makeRunner = <R>(

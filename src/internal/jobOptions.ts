@@ -3,7 +3,7 @@ import { Result } from "effect"
 import type { Backoff, JobDefaults } from "../Job.ts"
 import type { EnqueueOptions } from "../JobInfo.ts"
 import { InvalidInput } from "../RedisError.ts"
-import { finiteMillis } from "./duration.ts"
+import { finiteMillis, notWaitable, waitableMillis } from "./duration.ts"
 
 const maxIdBytes = 256
 const maxTagCharacters = 1024
@@ -25,6 +25,14 @@ export const checkId = (input: string, id: string): Checked => {
   return Buffer.byteLength(id) > maxIdBytes ? invalid(input, `it is longer than ${maxIdBytes} bytes`) : fine
 }
 
+const maxReasonCharacters = 1024
+
+/** Why somebody cancels a job. */
+export const checkReason = (reason: string): Checked =>
+  typeof reason === "string" && reason.isWellFormed() && reason.length <= maxReasonCharacters
+    ? fine
+    : invalid("reason", `it holds half a surrogate pair, or more than ${maxReasonCharacters} characters`)
+
 /** How a job is run: what its definition and a call for it may both say. */
 export const checkRunOptions = ({ attempts, backoff, priority, timeout }: JobDefaults): Checked => {
   if (timeout !== undefined && !((finiteMillis(timeout) ?? 0) > 0)) {
@@ -43,9 +51,7 @@ export const checkRunOptions = ({ attempts, backoff, priority, timeout }: JobDef
 export const checkEnqueueOptions = (options: Omit<EnqueueOptions, "id">): Checked => {
   const { at, delay, tags, tenant } = options
   if (at !== undefined && delay !== undefined) return invalid("delay", "either delay or at can be given, not both")
-  if (delay !== undefined && !((finiteMillis(delay) ?? maxTime) <= maxTime / 2)) {
-    return invalid("delay", "it is not a finite duration of at least 0")
-  }
+  if (delay !== undefined && waitableMillis(delay) === undefined) return invalid("delay", notWaitable)
   if (at !== undefined && !(at >= 0 && at <= maxTime)) return invalid("at", "it is not a point in time")
   if (tags !== undefined && !(tags.every((tag) => tag.isWellFormed()) && tags.join().length <= maxTagCharacters)) {
     return invalid("tags", `they hold half a surrogate pair, or more than ${maxTagCharacters} characters`)
@@ -55,7 +61,7 @@ export const checkEnqueueOptions = (options: Omit<EnqueueOptions, "id">): Checke
 }
 
 const checkBackoff = (backoff: Backoff): Checked => {
-  if (finiteMillis(backoff.delay) === undefined) {
+  if (waitableMillis(backoff.delay) === undefined) {
     return invalid("backoff", "its delay is not a finite duration of at least 0")
   }
   if (backoff.kind === "fixed") return fine

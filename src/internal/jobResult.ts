@@ -5,6 +5,7 @@ import { JobCancelled, JobFailed, ResultExpired, ResultTimeout } from "../JobErr
 import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile, type CompiledJob } from "./compiledJob.ts"
 import { finiteMillis } from "./duration.ts"
+import { checkId } from "./jobOptions.ts"
 import type { JobSnapshot, QueueEngine, QueueStore } from "./queueEngine.ts"
 import { openQueue } from "./queueOpening.ts"
 import { readFailure } from "./queueRecord.ts"
@@ -26,6 +27,8 @@ export const makeResult = (engine: QueueEngine) =>
   if (millis === undefined) {
     return Effect.fail(new InvalidInput({ input: "within", problem: "it is not a finite duration of at least 0" }))
   }
+  const checked = checkId("job id", id)
+  if (Result.isFailure(checked)) return Effect.fail(checked.failure)
   const waiting = Effect.flatMap(openQueue(engine, job), ({ store }) => waitFor(engine, store, id))
   return traced(
     Effect.flatMap(

@@ -5,7 +5,7 @@ import { LeaseLost } from "../JobErrors.ts"
 import type { TakenJob } from "../JobInfo.ts"
 import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile, type CompiledJob } from "./compiledJob.ts"
-import { finiteMillis } from "./duration.ts"
+import { finiteMillis, notWaitable, waitableMillis } from "./duration.ts"
 import { failed, hopeless, succeeded, typedFailure } from "./jobAttempt.ts"
 import { type Holder, makeHolder } from "./jobHolder.ts"
 import type { Claim, QueueEngine, Report } from "./queueEngine.ts"
@@ -102,6 +102,8 @@ const take = <Name extends string, P, A, E>(
             Deferred.doneUnsafe(woken, Effect.void)
           }
         })
+        // Called no more, however the waiting ends: others are waiting for the next job.
+        yield* Effect.addFinalizer(() => Effect.ignore(store.leave(holder.owner)))
         const until = (yield* Clock.currentTimeMillis) + waitMillis
         while (taken.length === 0) {
           const left = until - (yield* Clock.currentTimeMillis)
@@ -112,8 +114,6 @@ const take = <Name extends string, P, A, E>(
           woken = yield* Deferred.make<void>()
         }
       }))
-      // Called no more: others are waiting for the next job.
-      yield* Effect.ignore(holder.step(0, 0, receive))
     }
     if (taken.length > 0) {
       yield* Effect.forkScoped(Effect.forever(Effect.andThen(
@@ -171,6 +171,11 @@ const toTaken = <Name extends string, P, A, E>(
         ? Effect.fail(encoded.failure)
         : checked((random) => failed(job, record, typedFailure(compiled, error), random))
     },
-    release: (options) => settle({ kind: "release", delayMillis: finiteMillis(options?.delay ?? 0) ?? 0 })
+    release: (options) => {
+      const delayMillis = waitableMillis(options?.delay ?? 0)
+      return delayMillis === undefined
+        ? Effect.fail(new InvalidInput({ input: "delay", problem: notWaitable }))
+        : settle({ kind: "release", delayMillis })
+    }
   }
 }

@@ -57,7 +57,7 @@ local record = redis.call("HGET", jobs, id)
 local outcome = redis.call("HGET", outcomes, id)
 local holder = redis.call("HGET", holders, id)
 local due = redis.call("ZSCORE", delayed, id)
-local tenant = record and tenant_of(record) or ""
+local tenant = record and tenant_of(record) or outcome and string.match(outcome, "^%a;%d+;%d+;%d+;([^;]*)") or ""
 
 -- the entry in its ready list stays behind, and whoever pops it finds that the job is not there
 local function take_out()
@@ -70,8 +70,7 @@ if kind == "cancel" then
   if record and not outcome then
     if holder then
       redis.call("HSET", cancels, id, reason)
-      local token, owner = string.match(holder, "^(%d+) (.*)$")
-      redis.call("PUBLISH", owner, "c" .. address .. "\\0" .. id .. "\\0" .. reason)
+      redis.call("PUBLISH", string.match(holder, "^%d+ ([^ ]+)"), "c" .. address .. "\\0" .. id .. "\\0" .. reason)
       reply = 1
     else
       take_out()
@@ -129,6 +128,22 @@ export const setPaused = RedisScript.make({
 ${wakeSleepers}
 redis.call("HSET", meta, "paused", paused)
 if paused ~= "1" then wake(1000) end
+return 1
+`
+})
+
+/** Takes a worker off those who are called; if it was called just now, someone else is called in its place. */
+export const leave = RedisScript.make({
+  name: "queue.leave",
+  keys: queueKeyNames,
+  args: ["address", "owner"],
+  time: true,
+  result: Schema.Finite,
+  lua: /* lua */ `
+${readyLists}
+${wakeSleepers}
+if redis.call("ZREM", sleepers, owner) == 0 and redis.call("HGET", meta, "paused") ~= "1"
+  and redis.call("EXISTS", unpack(ready)) > 0 then wake(1) end
 return 1
 `
 })
@@ -232,7 +247,7 @@ elseif state == "finished" then
   end
   if batch then next_cursor = string.format("%d:%d", batch, from) end
 else
-  local from = tonumber(cursor == "" and "0" or cursor)
+  local from = tonumber(cursor) or 0
   if state == "delayed" then ids = redis.call("ZRANGE", delayed, from, from + count - 1)
   elseif state == "active" then ids = redis.call("ZRANGE", leases, from, from + count - 1)
   else ids = redis.call("ZREVRANGE", dead, from, from + count - 1) end

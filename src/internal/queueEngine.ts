@@ -35,7 +35,7 @@ export interface Acknowledgement {
 }
 
 export interface StepRequest {
-  /** The inbox of whoever claims. */
+  /** Whoever claims: the address of its inbox, and behind a space what tells it from others with the same inbox. */
   readonly owner: string
   readonly reports: ReadonlyArray<Acknowledgement>
   /** How many jobs to claim at most. */
@@ -55,8 +55,8 @@ export interface Claim {
 
 export interface StepReply {
   readonly claims: ReadonlyArray<Claim>
-  /** Ids of reports that came too late: somebody else holds the job, or it is gone. */
-  readonly refused: ReadonlyArray<string>
+  /** Which reports, by their places, came too late: somebody else holds the job, or it is gone. */
+  readonly refused: ReadonlyArray<number>
   /** Jobs whose lease was extended although they are to be cancelled, and why. */
   readonly cancels: ReadonlyArray<{ readonly id: string; readonly reason: string }>
   /** In how many milliseconds a delayed job is due or a lease passes; undefined when there is neither. */
@@ -140,6 +140,8 @@ export interface QueueStore {
    * In one go: takes reports, moves delayed jobs that are due, takes jobs back whose lease has passed, and claims.
    */
   readonly step: (request: StepRequest) => Effect.Effect<StepReply, RedisError>
+  /** `owner` claims no more for now, and is not to be called. If it was called already, another one is. */
+  readonly leave: (owner: string) => Effect.Effect<void, RedisError>
   readonly look: (id: string) => Effect.Effect<JobSnapshot | undefined, RedisError>
   /** Asks for a `finished` letter; yields at once what is known of the job. */
   readonly expect: (id: string, owner: string) => Effect.Effect<JobSnapshot | undefined, RedisError>
@@ -152,7 +154,7 @@ export interface QueueStore {
     cursor: string,
     limit: number
   ) => Effect.Effect<{ readonly jobs: ReadonlyArray<JobSnapshot>; readonly next: string | undefined }, RedisError>
-  /** Removes up to a fixed number of waiting (or delayed) jobs; yields how many there were. */
+  /** Removes up to a fixed number of waiting (or delayed) jobs; yields how many, -1 for none of those looked at. */
   readonly drainSome: (state: "waiting" | "delayed") => Effect.Effect<number, RedisError>
   /** All transitions from now on. */
   readonly transitions: Stream.Stream<ReadonlyArray<Transition>, RedisError>

@@ -53,6 +53,8 @@ local function entry_of(id, generation)
 end
 local function place_of(record)
   local generation, priority, lifo = string.match(record, "^1;%d+;%d+;(%d*);(%d)(l?);")
+  -- what another version wrote still reaches whoever says that it cannot be read
+  if not generation then return "", ready_5, false end
   return generation, ready[tonumber(priority) + 1], lifo == "l"
 end
 -- to the end, or to the front for last in, first out and for what has waited already
@@ -71,7 +73,8 @@ local function wake(count)
     if #sleeping == 0 then return end
     for i = 1, #sleeping, 2 do
       -- one that has died, or stopped waiting, takes no job
-      if tonumber(sleeping[i + 1]) > now_ms and redis.call("PUBLISH", sleeping[i], "w" .. address) > 0 then
+      local inbox = string.match(sleeping[i], "^[^ ]+")
+      if tonumber(sleeping[i + 1]) > now_ms and redis.call("PUBLISH", inbox, "w" .. address) > 0 then
         count = count - 1
       end
     end
@@ -84,7 +87,7 @@ export const collectTransitions = /* lua */ `
 local transitions = {}
 -- tenant and name, as they stand in records and outcomes
 local function who_of(record)
-  return string.match(record, "^1;%d+;%d+;%d*;%d+l?;%d*;([^;]*;[^;]*);")
+  return string.match(record, "^1;%d+;%d+;%d*;%d+l?;%d*;([^;]*;[^;]*);") or ";"
 end
 local function tenant_of(record)
   return string.match(who_of(record), "^[^;]*")

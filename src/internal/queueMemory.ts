@@ -40,6 +40,9 @@ interface Stored {
   cancel: string | undefined
 }
 
+// As Redis orders members with equal scores.
+const compareIds = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
+
 /** An engine whose queues live as long as it does. */
 export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
   const stores = new Map<string, QueueStore>()
@@ -72,6 +75,12 @@ export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
 const makeStore = (address: string, settings: QueueSettings, deliver: (letter: Letter) => void): QueueStore => {
   const jobs = new Map<string, Stored>()
   const outcomes = new Map<string, Outcome>()
+  // The token of the claim that ended a job: its report may come again.
+  const endedBy = new Map<string, number>()
+  const forget = (id: string) => {
+    outcomes.delete(id)
+    endedBy.delete(id)
+  }
   const ready: ReadonlyArray<Array<string>> = Array.from({ length: 10 }, () => [])
   const finished: Array<string> = []
   const awaited = new Set<string>()
@@ -131,6 +140,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   }
 
   const finish = (id: string, job: Stored, outcome: Outcome) => {
+    if (job.holder !== undefined) endedBy.set(id, job.holder.token)
     takeOut(id, job)
     job.failure = undefined
     job.cancel = undefined
@@ -163,7 +173,10 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     note: Note
   ) => {
     const job = jobs.get(id)
-    if (job?.holder === undefined || job.holder.token !== token || job.holder.owner !== request.owner) return false
+    if (job?.holder === undefined || job.holder.token !== token || job.holder.owner !== request.owner) {
+      const ends = report.kind === "complete" || report.kind === "dead" || report.kind === "cancelled"
+      return ends && endedBy.get(id) === token
+    }
     switch (report.kind) {
       case "extend":
         job.leaseUntil = nowMillis + request.leaseMillis
@@ -200,15 +213,16 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   }
 
   const promoteDue = (nowMillis: number) => {
-    const due = [...jobs].filter(([, job]) => job.place === "delayed" && job.dueAt <= nowMillis)
-    due.sort(([idA, a], [idB, b]) => a.dueAt - b.dueAt || (idA < idB ? -1 : 1))
-    for (const [id, job] of due) push(id, job, false)
+    const due = inPlace("delayed", dueAt).filter((id) => jobs.get(id)!.dueAt <= nowMillis)
+    for (const id of due) push(id, jobs.get(id)!, false)
     return due.length
   }
 
   const takeBackLost = (nowMillis: number, note: Note) => {
-    for (const [id, job] of [...jobs]) {
-      if (job.place !== "active" || job.leaseUntil > nowMillis) continue
+    for (const id of inPlace("active", leaseUntil)) {
+      const job = jobs.get(id)!
+      if (job.leaseUntil > nowMillis) break
+      job.holder = undefined
       const crashes = job.record.crashes + 1
       const { name, tenant } = job.record
       if (job.cancel !== undefined) cancelled(id, job, job.cancel, nowMillis, note)
@@ -235,11 +249,11 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       const old = outcome === undefined || outcome.finishedAt <= nowMillis - settings.outcomeMillis ||
         finished.length > settings.outcomeCount
       if (!old) break
-      outcomes.delete(finished.shift()!)
+      forget(finished.shift()!)
     }
     for (const [id, outcome] of outcomes) {
       if (outcome.state === "failed" && outcome.finishedAt <= nowMillis - settings.deadMillis) {
-        outcomes.delete(id)
+        forget(id)
         jobs.delete(id)
       }
     }
@@ -263,9 +277,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   }
 
   const step = (request: StepRequest, nowMillis: number, note: Note): StepReply => {
-    const refused = request.reports
-      .filter((report) => !apply(report, request, nowMillis, note))
-      .map((report) => report.id)
+    const refused = request.reports.flatMap((report, i) => apply(report, request, nowMillis, note) ? [] : [i])
     const cancels = request.reports.flatMap(({ id, report }) => {
       const reason = report.kind === "extend" ? jobs.get(id)?.cancel : undefined
       return reason === undefined ? [] : [{ id, reason }]
@@ -339,14 +351,14 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
         if (job?.place === "active" || (job === undefined && outcome === undefined)) return "unchanged"
         if (job !== undefined) takeOut(id, job)
         jobs.delete(id)
-        outcomes.delete(id)
+        forget(id)
         if (outcome !== undefined && finished.includes(id)) finished.splice(finished.indexOf(id), 1)
         tell(id)
         note("removed", id, (job?.record ?? outcome)?.tenant)
         return "done"
       case "retry":
         if (job === undefined || outcome === undefined) return "unchanged"
-        outcomes.delete(id)
+        forget(id)
         job.record = { ...job.record, failures: 0, crashes: 0 }
         push(id, job, false)
         note("queued", id, job.record.tenant)
@@ -361,19 +373,25 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     }
   }
 
+  const dueAt = (job: Stored) => job.dueAt
+  const leaseUntil = (job: Stored) => job.leaseUntil
   const inPlace = (place: Stored["place"], by: (job: Stored) => number): Array<string> =>
-    [...jobs].filter(([, job]) => job.place === place).toSorted(([, a], [, b]) => by(a) - by(b)).map(([id]) => id)
+    [...jobs].filter(([, job]) => job.place === place)
+      .toSorted(([idA, a], [idB, b]) => by(a) - by(b) || compareIds(idA, idB))
+      .map(([id]) => id)
 
   const idsIn = (state: ListedState): ReadonlyArray<string> => {
     switch (state) {
       case "waiting":
         return ready.flat()
       case "delayed":
-        return inPlace("delayed", (job) => job.dueAt)
+        return inPlace("delayed", dueAt)
       case "active":
-        return inPlace("active", (job) => job.leaseUntil)
+        return inPlace("active", leaseUntil)
       case "failed":
-        return [...outcomes].filter(([, outcome]) => outcome.state === "failed").map(([id]) => id).toReversed()
+        return [...outcomes].filter(([, outcome]) => outcome.state === "failed")
+          .toSorted(([idA, a], [idB, b]) => b.finishedAt - a.finishedAt || compareIds(idB, idA))
+          .map(([id]) => id)
       case "finished":
         return finished.toReversed()
     }
@@ -410,6 +428,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     address,
     enqueue: (added) => atNow((nowMillis, note) => enqueue(added, nowMillis, note)),
     step: (request) => atNow((nowMillis, note) => step(request, nowMillis, note)),
+    leave: () => Effect.void,
     look: (id) => Effect.sync(() => snapshot(id)),
     expect: (id) =>
       Effect.sync(() => {

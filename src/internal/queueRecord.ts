@@ -45,7 +45,17 @@ export const writeRecord = (record: Omit<JobRecord, "failures" | "crashes">): st
   };${record.meta === noMeta ? "" : JSON.stringify(record.meta)}\n${record.payload}`
 
 /** Reads a record; undefined when a newer version, or something else, wrote it. */
-export const readRecord = (text: string): JobRecord | undefined => {
+export const readRecord = (text: string): JobRecord | undefined => orNone(() => parseRecord(text))
+
+const orNone = <A>(parse: () => A | undefined): A | undefined => {
+  try {
+    return parse()
+  } catch {
+    return undefined
+  }
+}
+
+const parseRecord = (text: string): JobRecord | undefined => {
   const end = text.indexOf("\n")
   if (end < 0 || !text.startsWith("1;")) return undefined
   const fields: Array<string> = []
@@ -115,7 +125,9 @@ export const writeOutcome = (attempt: number, tenant: string | undefined, name: 
   `${attempt};${escaped(tenant)};${escaped(name)}\n${body}`
 
 /** Reads `state;finishedAt;token;` and what `writeOutcome` wrote. */
-export const readOutcome = (text: string): Outcome | undefined => {
+export const readOutcome = (text: string): Outcome | undefined => orNone(() => parseOutcome(text))
+
+const parseOutcome = (text: string): Outcome | undefined => {
   const end = text.indexOf("\n")
   const [state, finishedAt, , attempt, tenant, name] = text.slice(0, end).split(";")
   const final = stateLetters[state ?? ""]
@@ -131,10 +143,8 @@ export const readOutcome = (text: string): Outcome | undefined => {
 }
 
 /** Reads a failure; what cannot be read is told as it is. */
-export const readFailure = (body: string): StoredFailure => {
-  try {
-    return JSON.parse(body)
-  } catch {
-    return { reason: "defect", message: "the failure was stored in an unknown form" }
-  }
-}
+export const readFailure = (body: string): StoredFailure =>
+  orNone(() => {
+    const failure: StoredFailure | null = JSON.parse(body)
+    return typeof failure?.message === "string" ? failure : undefined
+  }) ?? { reason: "defect", message: "the failure was stored in an unknown form" }

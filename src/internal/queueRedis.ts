@@ -78,12 +78,12 @@ const makeInbox = (client: Client): QueueEngine["inbox"] => {
 
 /** `w<queue>`, `c<queue> NUL <id> NUL <reason>`, `f<queue> NUL <id>`. */
 const readLetter = (message: string): Letter | undefined => {
-  const [queue = "", id = "", reason = ""] = message.slice(1).split("\0")
+  const [queue = "", id = "", ...rest] = message.slice(1).split("\0")
   switch (message[0]) {
     case "w":
       return { kind: "wake", queue }
     case "c":
-      return { kind: "cancel", queue, id, reason }
+      return { kind: "cancel", queue, id, reason: rest.join("\0") }
     case "f":
       return { kind: "finished", queue, id }
     default:
@@ -155,6 +155,8 @@ const makeStore = (
         }),
         readStep
       ),
+    leave: (owner) =>
+      Effect.asVoid(client.script(admin.leave, { ...keys, address: base, owner }, { repeatable: true })),
     look: (id) => look(id, ""),
     expect: look,
     change: (id, change) =>

@@ -103,8 +103,8 @@ const StepReply = Schema.Tuple([
   Schema.Array(Schema.String),
   // their token
   Schema.Finite,
-  // ids of refused reports
-  Schema.Array(Schema.String),
+  // which reports were refused, from 0
+  Schema.Array(Schema.Finite),
   // ids of jobs to cancel, each followed by why
   Schema.Array(Schema.String),
   // millis until something is due; -1 for nothing
@@ -167,6 +167,11 @@ local function cancel(id, token, outcome, tenant)
 end
 
 -- 1. reports, each only from whoever holds the claim
+-- the reply to a report may have been lost, so that it comes again: it stands if it ended the job
+local function has_ended(id, token)
+  local outcome = redis.call("HGET", outcomes, id)
+  return outcome and string.match(outcome, "^%a;%d+;(%d+);") == token
+end
 local refused, to_cancel = {}, {}
 local done_ids, done_outcomes = {}, {}
 if reports ~= "" then
@@ -182,7 +187,7 @@ if reports ~= "" then
     local at = (n - 1) * 5
     local kind, id, token, tenant, data = list[at + 1], ids[n], list[at + 3], list[at + 4], list[at + 5]
     if held[n] ~= token .. " " .. owner then
-      refused[#refused + 1] = id
+      if not (string.find("cdx", kind, 1, true) and has_ended(id, token)) then refused[#refused + 1] = n - 1 end
     elseif kind == "e" then
       redis.call("ZADD", leases, "XX", now_ms + lease_millis, id)
       if wishes[n] then
@@ -191,6 +196,7 @@ if reports ~= "" then
       end
     elseif kind == "c" then
       done_ids[#done_ids + 1] = id
+      ended[#ended + 1] = id
       done_outcomes[#done_outcomes + 1] = id
       done_outcomes[#done_outcomes + 1] = "c;" .. string.format("%.0f", now_ms) .. ";" .. token .. ";" .. data
       note("completed", id, tenant)
@@ -206,13 +212,14 @@ if reports ~= "" then
         local delay, detail = string.match(data, "^(%d+);(.*)$")
         local record = redis.call("HGET", jobs, id)
         if not record then
-          refused[#refused + 1] = id
+          refused[#refused + 1] = n - 1
         elseif wishes[n] then
           cancel(id, token, "0;" .. who_of(record) .. "\\n" .. wishes[n], tenant)
         elseif kind == "r" then
           local failed, rest = string.match(record, "^1;(%d+)(;.*)$")
+          if failed then record = "1;" .. string.format("%.0f", failed + 1) .. rest end
           redis.call("HSET", failures, id, detail)
-          put_back(id, "1;" .. string.format("%.0f", failed + 1) .. rest, tonumber(delay), false)
+          put_back(id, record, tonumber(delay), false)
           note("retrying", id, tenant)
         else
           put_back(id, record, tonumber(delay), true)
@@ -228,10 +235,7 @@ if reports ~= "" then
     if redis.call("EXISTS", failures) == 1 then redis.call("HDEL", failures, unpack(done_ids)) end
     if redis.call("EXISTS", cancels) == 1 then redis.call("HDEL", cancels, unpack(done_ids)) end
     redis.call("HSET", outcomes, unpack(done_outcomes))
-    for i = 1, #done_ids do
-      ended[#ended + 1] = done_ids[i]
-      tell(done_ids[i])
-    end
+    for i = 1, #done_ids do tell(done_ids[i]) end
   end
 end
 
@@ -260,6 +264,10 @@ for _, id in ipairs(lost) do
     local who = who_of(record)
     if wish then
       cancel(id, 0, "0;" .. who .. "\\n" .. wish, tenant)
+    elseif not failed then
+      -- another version wrote it, so that its crashes cannot be counted
+      put_back(id, record, 0, true)
+      note("stalled", id, tenant)
     elseif crashed + 1 >= tonumber(max_crashes) then
       redis.call("HDEL", failures, id)
       redis.call("HSET", jobs, id, "1;" .. failed .. ";" .. string.format("%.0f", crashed + 1) .. rest)
@@ -279,16 +287,24 @@ local function sweep_finished()
   local batch = redis.call("LINDEX", finished, 0)
   if not batch then return end
   local at, batch_ids = string.match(batch, "^(%d+);(.*)$")
-  if tonumber(at) > now_ms - outcome_millis
-    and redis.call("HLEN", outcomes) - redis.call("ZCARD", dead) <= tonumber(outcome_count) then return end
-  redis.call("LPOP", finished)
+  local excess = math.huge
+  if tonumber(at) > now_ms - outcome_millis then
+    excess = redis.call("HLEN", outcomes) - redis.call("ZCARD", dead) - outcome_count
+    if excess <= 0 then return end
+  end
   local old = {}
   for id in string.gmatch(batch_ids, "[^%z]+") do old[#old + 1] = id end
   -- an id may have been removed, enqueued and finished again since
   local kept = redis.call("HMGET", outcomes, unpack(old))
-  for i, id in ipairs(old) do
-    if kept[i] and string.sub(kept[i], 3, 2 + #at) == at then redis.call("HDEL", outcomes, id) end
+  local gone, looked = {}, 0
+  while looked < #old and #gone < excess do
+    looked = looked + 1
+    local outcome = kept[looked]
+    if outcome and string.sub(outcome, 3, 2 + #at) == at then gone[#gone + 1] = old[looked] end
   end
+  if #gone > 0 then redis.call("HDEL", outcomes, unpack(gone)) end
+  if looked == #old then redis.call("LPOP", finished)
+  else redis.call("LSET", finished, 0, at .. ";" .. table.concat(old, "\\0", looked + 1)) end
 end
 sweep_finished()
 sweep_finished()

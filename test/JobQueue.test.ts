@@ -1,0 +1,90 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Context, Duration, Effect, Fiber, Layer, Schema } from "effect"
+import { TestClock } from "effect/testing"
+import { setTimeout as sleep } from "node:timers/promises"
+import { makeMemoryEngine } from "../src/internal/queueMemory.ts"
+import { makeRedisEngine } from "../src/internal/queueRedis.ts"
+import { ServerClock } from "../src/internal/serverClock.ts"
+import * as Job from "../src/Job.ts"
+import { JobQueue, type JobQueueOptions } from "../src/JobQueue.ts"
+import { JobWorker } from "../src/JobWorker.ts"
+import { RedisClient } from "../src/RedisClient.ts"
+import { ServicesMemory } from "../src/Services.ts"
+import { jobQueue } from "./contract/jobQueue.ts"
+import { agree, settings } from "./contract/jobQueue/agreement.ts"
+import { sharedRedisUrl, uniqueNamespace } from "./support/sharedRedis.ts"
+
+const serverClock = { offsetMillis: 0 }
+
+const onRedis = (options: JobQueueOptions) =>
+  Layer.suspend(() =>
+    JobQueue.layer(options).pipe(
+      Layer.provide(RedisClient.layer({ url: sharedRedisUrl(), namespace: uniqueNamespace() })),
+      Layer.provide(Layer.succeed(ServerClock, serverClock))
+    )
+  )
+
+jobQueue("memory", {
+  layer: JobQueue.layerMemoryWith,
+  elapse: TestClock.adjust,
+  now: Clock.currentTimeMillis,
+  worker: {}
+})
+
+jobQueue("redis", {
+  layer: onRedis,
+  elapse: (duration) =>
+    Effect.promise(() => {
+      serverClock.offsetMillis += Duration.toMillis(duration)
+      return sleep(50)
+    }),
+  now: Effect.sync(() => Date.now() + serverClock.offsetMillis),
+  // What the moved clock made due is found at the next look.
+  worker: { poll: "20 millis" }
+}, { excludeTestServices: true })
+
+describe("JobQueue's engines", () => {
+  it.effect("agree on any sequence of steps", () =>
+    Effect.gen(function*() {
+      const namespace = uniqueNamespace()
+      const context = yield* Layer.build(RedisClient.layer({ url: sharedRedisUrl(), namespace })).pipe(
+        Effect.provideService(ServerClock, serverClock)
+      )
+      const redis = yield* makeRedisEngine(Context.get(context, RedisClient), settings)
+      const memory = makeMemoryEngine(settings)
+      yield* agree(
+        (n) => {
+          const queue = { queue: `agree ${n}`, shared: false }
+          return [memory.open(queue), redis.open(queue)]
+        },
+        // No two steps at the same moment, on either.
+        (duration) =>
+          Effect.andThen(
+            TestClock.adjust(Duration.toMillis(duration) + 10),
+            Effect.promise(() => {
+              serverClock.offsetMillis += Duration.toMillis(duration)
+              return sleep(1)
+            })
+          )
+      )
+    }), 60_000)
+})
+
+describe("A program in a test", () => {
+  const Remind = Job.make("remind", { payload: Schema.String, success: Schema.String })
+  const worker = JobWorker.layer([Remind.handler((name) => Effect.succeed(`reminded ${name}`))])
+
+  it.effect("runs a job that is delayed by an hour when the clock is moved", () =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.forkChild(Effect.gen(function*() {
+        const queue = yield* JobQueue
+        const id = yield* queue.enqueue(Remind, "ada", { delay: "1 hour" })
+        return yield* queue.result(Remind, id, { within: "2 hours" })
+      }))
+      yield* TestClock.adjust("59 minutes")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* Fiber.join(fiber), "reminded ada")
+      assert.strictEqual(yield* Clock.currentTimeMillis, 3_600_000)
+    }).pipe(Effect.provide(Layer.provideMerge(worker, ServicesMemory))))
+})
