@@ -6,7 +6,7 @@ import { InvalidInput } from "../RedisError.ts"
 export const maxPayloadBytes = 1024 * 1024
 
 /** A schema whose values travel as JSON and need no services to be encoded or decoded. */
-export type WireSchema<A> = Schema.Codec<A, any, never, never>
+export type WireSchema<A> = Schema.Codec<A, any>
 
 /** Encodes to a JSON text, and decodes from one. Neither result holds the value in its error. */
 export interface Codec<A> {

@@ -181,7 +181,7 @@ export const makeSubscriber = (
         const asked = live
         const answered = asked === undefined ? Effect.void : ask(asked).pipe(
           // A refusal is an answer; and the connection may be closed, after its last subscription, while we ask.
-          Effect.catch((error) => error.reason === "no-permission" || live !== asked ? Effect.void : Effect.fail(error))
+          Effect.catchIf((error) => error.reason === "no-permission" || live !== asked, () => Effect.void)
         )
         return Effect.map(answered, () => ({
           status: "healthy",

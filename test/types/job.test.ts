@@ -1,3 +1,5 @@
+// What must not compile stands here on purpose.
+// @effect-diagnostics missingEffectError:off missingEffectContext:off
 import { Context, type Duration, Effect, type Layer, Schema, type Scope, type Stream } from "effect"
 import { expectTypeOf, test } from "vitest"
 import * as Job from "../../src/Job.ts"
@@ -156,5 +158,5 @@ test("queues are named by a text, a job, or both of its parts", () => {
   expectTypeOf(queue.events(Print)).toEqualTypeOf<Stream.Stream<JobEvent, InvalidInput | RedisError>>()
   expectTypeOf<JobCounts["oldestWaiting"]>().toEqualTypeOf<Duration.Duration | undefined>()
   // @ts-expect-error: jobs are listed by the states that there are
-  queue.list(Print, { state: "done" })
+  expectTypeOf(queue.list(Print, { state: "done" })).toBeObject()
 })
