@@ -5,6 +5,8 @@ import type { AnyJob, Backoff } from "./Job.ts"
 import type { JobFailureReason, LeaseLost } from "./JobErrors.ts"
 import type { InvalidInput, RedisError } from "./RedisError.ts"
 
+export type { JobState, TransitionKind } from "./internal/queueEngine.ts"
+
 /** A queue by name, or the one of a job. */
 export type QueueRef = string | AnyJob | { readonly queue: string; readonly shared?: boolean | undefined }
 

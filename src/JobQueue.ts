@@ -47,7 +47,7 @@ export class JobQueue extends Context.Service<JobQueue, {
     payload: NoInfer<P>,
     options?: EnqueueOptions
   ) => Effect.Effect<string, InvalidInput | RedisError>
-  /** Stores up to 1,000 jobs, all or none, and yields their ids. More of them fail with `InvalidInput`. */
+  /** Stores up to 1,000 jobs (16 Mi characters), all or none, and yields their ids. More fail with `InvalidInput`. */
   readonly enqueueAll: <Name extends string, P, A, E>(
     job: Job<Name, P, A, E>,
     payloads: ReadonlyArray<NoInfer<P>>,
@@ -113,7 +113,8 @@ export class JobQueue extends Context.Service<JobQueue, {
   readonly clear: (queue: QueueRef) => Effect.Effect<number, InvalidInput | RedisError>
   /**
    * Leases up to `count` jobs to the scope, without a worker. With `wait`, it waits so long for the first. A job whose
-   * payload does not decode becomes a dead letter and is not among them.
+   * payload does not decode becomes a dead letter and is not among them. It looks behind up to 1,000 jobs of other kinds
+   * on the same queue, which it gives back for a second.
    */
   readonly take: <Name extends string, P, A, E>(
     job: Job<Name, P, A, E>,
@@ -141,7 +142,11 @@ export const JobQueueLive: Layer.Layer<JobQueue, never, RedisClient> = Layer.eff
 
 /** How long queues remember. */
 export interface JobQueueOptions {
-  /** The outcomes of completed and cancelled jobs. Default: 1 hour (never less than a minute), and 1,000,000 of them. */
+  /**
+   * The outcomes of completed and cancelled jobs. Default: 1 hour (never less than a minute), and 1,000,000 of them.
+   * With its outcome an id is forgotten: a `count` below what ends in a minute may have an `enqueue` whose reply was lost
+   * run twice.
+   */
   readonly retention?: { readonly age?: Duration.Input | undefined; readonly count?: number | undefined } | undefined
   /** Dead letters. Default: 14 days. */
   readonly deadLetters?: { readonly age?: Duration.Input | undefined } | undefined

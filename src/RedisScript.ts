@@ -36,6 +36,10 @@ const timePrelude = (offsetMillis: number) =>
 local now_us = time[1] * 1000000 + time[2]${offsetMillis === 0 ? "" : ` + ${offsetMillis} * 1000`}
 local now_ms = math.floor(now_us / 1000)`
 
+// Not by `unpack`, which has no room for more than some thousands.
+const readRest = (rest: string, after: number) =>
+  `local ${rest} = {} for i = ${after} + 1, #ARGV do ${rest}[i - ${after}] = ARGV[i] end`
+
 /**
  * Declares a script. Its body reads each key and argument as a Lua local of that name; `rest` names a table of all
  * further arguments. With `time`, it also reads `now_ms` and `now_us`: the server's time, the only one that decides.
@@ -85,7 +89,7 @@ export const make = <
       `-- ${options.name}`,
       ...options.keys.map((key, i) => `local ${key} = KEYS[${i + 1}]`),
       ...args.map((arg, i) => `local ${arg} = ARGV[${i + 1}]`),
-      ...(options.rest === undefined ? [] : [`local ${options.rest} = {unpack(ARGV, ${args.length + 1})}`]),
+      ...(options.rest === undefined ? [] : [readRest(options.rest, args.length)]),
       ...(options.time === true ? [timePrelude(offsetMillis)] : []),
       options.lua.trim(),
       ""

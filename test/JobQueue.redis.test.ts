@@ -439,7 +439,7 @@ describe("JobQueue's end", () => {
           JobWorker.layer([
             echo,
             Hang.handler(() => Effect.onInterrupt(Effect.never, () => Effect.sync(() => ended.push("interrupted"))))
-          ], { poll: "1 hour", shutdown: 50 })
+          ], { poll: "1 hour", shutdown: 50, lease: "1 minute" })
         )
         const hanging = yield* queue.enqueue(Hang, undefined)
         yield* eventually("it hangs", Effect.map(queue.counts(Hang), ({ active }) => active === 1))

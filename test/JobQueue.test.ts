@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Duration, Effect, Fiber, Layer, Schema } from "effect"
+import { Clock, Context, Deferred, Duration, Effect, Fiber, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { setTimeout as sleep } from "node:timers/promises"
+import { makeHolder } from "../src/internal/jobHolder.ts"
+import type { QueueStore, StepReply } from "../src/internal/queueEngine.ts"
 import { makeMemoryEngine } from "../src/internal/queueMemory.ts"
 import { makeRedisEngine } from "../src/internal/queueRedis.ts"
 import { ServerClock } from "../src/internal/serverClock.ts"
@@ -68,6 +70,27 @@ describe("JobQueue's engines", () => {
           )
       )
     }), 60_000)
+})
+
+describe("Whoever holds jobs", () => {
+  it.effect("hears of a cancellation that overtakes the job", () =>
+    Effect.gen(function*() {
+      const reply = yield* Deferred.make<StepReply>()
+      // A holder needs no more of a store.
+      const store = { step: () => Deferred.await(reply) } as unknown as QueueStore
+      const holder = makeHolder(store, "inbox", 10_000)
+      const ended: Array<unknown> = []
+      const step = yield* Effect.forkChild(holder.step(2, 0, ({ id }) => (why) => ended.push([id, why])))
+      yield* Effect.yieldNow
+      holder.cancel("a", "too late")
+      holder.cancel("somebody else's", "x")
+      const claims = ["a", "b"].map((id) => ({ id, token: 1, record: undefined }))
+      yield* Deferred.succeed(reply, { claims, refused: [], cancels: [], nextMillis: undefined })
+      yield* Fiber.join(step)
+      assert.deepStrictEqual(ended, [["a", { kind: "cancelled", reason: "too late" }]])
+      holder.cancel("b", "now")
+      assert.deepStrictEqual(ended[1], ["b", { kind: "cancelled", reason: "now" }])
+    }))
 })
 
 describe("A program in a test", () => {

@@ -176,6 +176,13 @@ describe("script", () => {
       }).pipe(Effect.provide(RedisClient.layer({ url: server.url })))
     }).pipe(Effect.scoped))
 
+  it.live("takes as many further arguments as one gives it", () =>
+    Effect.gen(function*() {
+      const { key, script } = yield* RedisClient
+      const more = Array.from({ length: 20_000 }, (_, i) => i)
+      assert.deepStrictEqual(yield* script(Counted, { counter: key("n"), by: 1, more }), [1, 20_000])
+    }).pipe(Effect.provide(connected())))
+
   it.live("can be sent in full within a transaction, where a missing hash would not stop the rest", () =>
     Effect.gen(function*() {
       const { key, multi, script, use } = yield* RedisClient

@@ -8,10 +8,13 @@ export const maxPayloadBytes = 1024 * 1024
 /** A schema whose values travel as JSON and need no services to be encoded or decoded. */
 export type WireSchema<A> = Schema.Codec<A, any>
 
-/** Encodes to a JSON text, and decodes from one. Neither result holds the value in its error. */
-export interface Codec<A> {
+/**
+ * Encodes to a JSON text, and decodes from one. Neither throws, whatever code of its user's a schema runs, and neither
+ * result holds the value in its error.
+ */
+export interface Codec<in out A> {
   readonly encode: (value: A) => Result.Result<string, InvalidInput>
-  readonly decode: (text: string) => Result.Result<A, Schema.SchemaError>
+  readonly decode: (text: string) => Result.Result<A, { readonly message: string }>
 }
 
 /** Builds the codec of `schema`; `input` names the values in errors, like `payload`. */
@@ -20,18 +23,24 @@ export const makeCodec = <A>(input: string, schema: WireSchema<A>, maxBytes = ma
   const toJson = Schema.encodeUnknownResult(json)
   const fromJson = Schema.decodeUnknownResult(json)
   const fromText = Schema.decodeUnknownResult(Schema.fromJsonString(json))
+  const refuse = (problem: string) => Result.fail(new InvalidInput({ input, problem }))
+  // What an error holds may be the value.
+  const threw = () => refuse("its schema threw an error")
   return {
     encode: (value) => {
-      const encoded = toJson(value)
-      if (Result.isFailure(encoded)) {
-        return Result.fail(new InvalidInput({ input, problem: encoded.failure.message }))
+      let text: string | undefined
+      try {
+        const encoded = toJson(value)
+        if (Result.isFailure(encoded)) return refuse(encoded.failure.message)
+        text = JSON.stringify(encoded.success)
+      } catch {
+        return threw()
       }
-      const text = JSON.stringify(encoded.success)
+      if (text === undefined) return refuse("it is nothing that JSON can hold")
       // A UTF-16 unit takes at most three bytes, so that small values need no counting.
-      if (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes) {
-        return Result.fail(new InvalidInput({ input, problem: `it takes more than ${maxBytes} bytes` }))
-      }
-      return Result.succeed(text)
+      return text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes
+        ? refuse(`it takes more than ${maxBytes} bytes`)
+        : Result.succeed(text)
     },
     // Parsing here takes half the time of a schema that parses; that one is kept for the error it makes.
     decode: (text) => {
@@ -41,7 +50,11 @@ export const makeCodec = <A>(input: string, schema: WireSchema<A>, maxBytes = ma
       } catch {
         return fromText(text)
       }
-      return fromJson(parsed)
+      try {
+        return fromJson(parsed)
+      } catch {
+        return threw()
+      }
     }
   }
 }

@@ -6,7 +6,7 @@ import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile } from "./compiledJob.ts"
 import { makeIds } from "./jobId.ts"
 import { checkEnqueueOptions, checkId } from "./jobOptions.ts"
-import type { NewJob, QueueEngine } from "./queueEngine.ts"
+import type { NewJob, QueueEngine, QueueStore } from "./queueEngine.ts"
 import { openQueue } from "./queueOpening.ts"
 import { emptyMeta, type JobMeta } from "./queueRecord.ts"
 import { traced } from "./span.ts"
@@ -14,6 +14,8 @@ import { traceparentOf } from "./traceContext.ts"
 
 /** How many jobs are stored as one. */
 const atomicallyAtMost = 1000
+/** How long their payloads may be together: a call holds up the server for as long as it takes to read. */
+const atomicallyAtMostCharacters = 16 * 1024 * 1024
 
 type Options = Omit<EnqueueOptions, "id">
 
@@ -23,23 +25,21 @@ const noOptions: Options = {}
 export const makeEnqueue = (engine: QueueEngine) => {
   const makeId = makeIds()
 
-  const store = (
+  const prepare = (
     job: AnyJob,
     payloads: ReadonlyArray<unknown>,
     options: Options,
-    ids: ReadonlyArray<string> | undefined
-  ): Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError> =>
-    Effect.flatMap(
-      openQueue(engine, job),
-      ({ store }) =>
-        Effect.withFiber<ReadonlyArray<string>, InvalidInput | RedisError>((fiber) => {
-          const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-          const made = makeJobs(job, payloads, options, ids, () => makeId(now), now, traceparentOf(fiber))
-          return Result.isFailure(made)
-            ? Effect.fail(made.failure)
-            : Effect.as(store.enqueue(made.success), made.success.map((each) => each.id))
-        })
-    )
+    ids?: ReadonlyArray<string>
+  ): Effect.Effect<{ readonly store: QueueStore; readonly jobs: ReadonlyArray<NewJob> }, InvalidInput> =>
+    Effect.flatMap(openQueue(engine, job), ({ store }) =>
+      Effect.withFiber((fiber) => {
+        const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+        const made = makeJobs(job, payloads, options, ids, () => makeId(now), now, traceparentOf(fiber))
+        return Effect.fromResult(Result.map(made, (jobs) => ({ store, jobs })))
+      }))
+
+  const stored = (store: QueueStore, jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<string>, RedisError> =>
+    Effect.as(store.enqueue(jobs), jobs.map((each) => each.id))
 
   const span = <A, E>(effect: Effect.Effect<A, E>, job: AnyJob, count: number) =>
     traced(effect, `send ${job.queue}`, "producer", () => ({
@@ -53,9 +53,9 @@ export const makeEnqueue = (engine: QueueEngine) => {
   return {
     enqueue: <Name extends string, P, A, E>(job: Job<Name, P, A, E>, payload: P, options: EnqueueOptions = noOptions) =>
       span(
-        Effect.map(
-          store(job, [payload], options, options.id === undefined ? undefined : [options.id]),
-          (ids) => ids[0]!
+        Effect.flatMap(
+          prepare(job, [payload], options, options.id === undefined ? undefined : [options.id]),
+          ({ jobs, store }) => Effect.as(store.enqueue(jobs), jobs[0]!.id)
         ),
         job,
         1
@@ -73,18 +73,54 @@ export const makeEnqueue = (engine: QueueEngine) => {
             problem: `it holds more than ${atomicallyAtMost} jobs; enqueueChunks takes any number`
           })
         )
-        : span(store(job, payloads, options, options.ids), job, payloads.length)
+        : span(
+          Effect.flatMap(
+            prepare(job, payloads, options, options.ids),
+            ({ jobs, store }): Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError> =>
+              atomicParts(jobs).length > 1
+                ? Effect.fail(
+                  new InvalidInput({
+                    input: "batch",
+                    problem: `its payloads take more than ${atomicallyAtMostCharacters} characters`
+                  })
+                )
+                : stored(store, jobs)
+          ),
+          job,
+          payloads.length
+        )
     },
     enqueueChunks: <Name extends string, P, A, E>(
       job: Job<Name, P, A, E>,
       payloads: Iterable<P>,
       options: Options = noOptions
     ) =>
-      Stream.mapEffect(
-        Stream.grouped(Stream.fromIterable(payloads), atomicallyAtMost),
-        (chunk) => span(store(job, chunk, options, undefined), job, chunk.length)
+      Stream.fromIterable(payloads).pipe(
+        Stream.grouped(atomicallyAtMost),
+        Stream.mapEffect((chunk) => prepare(job, chunk, options)),
+        Stream.flatMap(({ jobs, store }) =>
+          Stream.mapEffect(
+            Stream.fromIterable(atomicParts(jobs)),
+            (part) => span(stored(store, part), job, part.length)
+          )
+        )
       )
   }
+}
+
+/** Jobs in as few parts as can each be stored as one. */
+const atomicParts = (jobs: ReadonlyArray<NewJob>): ReadonlyArray<ReadonlyArray<NewJob>> => {
+  const parts: Array<Array<NewJob>> = []
+  let characters = Infinity
+  for (const job of jobs) {
+    characters += job.record.payload.length
+    if (characters > atomicallyAtMostCharacters) {
+      parts.push([])
+      characters = job.record.payload.length
+    }
+    parts.at(-1)!.push(job)
+  }
+  return parts
 }
 
 const makeJobs = (

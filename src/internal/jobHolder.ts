@@ -1,12 +1,13 @@
 /** Whoever holds jobs of one queue: claims them, keeps their leases, and settles them. */
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import type { RedisError } from "../RedisError.ts"
+import { monotonicMillis } from "./monotonic.ts"
 import type { Acknowledgement, Claim, QueueStore, Report, StepReply } from "./queueEngine.ts"
 
 /** A job that is held. */
 export interface Held {
   readonly claim: Claim
-  /** When the lease surely has not passed yet: counted from before the last step that gave it was sent. */
+  /** Until when the lease surely lasts, in monotonic time: counted from before the last step that gave it was sent. */
   leaseUntil: number
   /** Called when the lease is lost, or the job is to be cancelled. */
   onEnd: (why: HoldEnd) => void
@@ -37,12 +38,14 @@ export interface Holder {
   readonly cancel: (id: string, reason: string) => void
   /** Has the next step ask whether jobs are still held, or are to be cancelled. */
   readonly askSoon: () => void
-  /** Marks leases for extension by the next step; ends those that have passed. Yields whether there are any. */
-  readonly beat: Effect.Effect<boolean>
+  /** Has `report` take a step that extends the leases, three times in each; ends those that have passed, when they do. */
+  readonly keep: (report: Effect.Effect<void>) => Effect.Effect<never>
 }
 
 /** How many reports go with one step. */
 const reportsAtMost = 500
+/** How long results are together that go with one step, unless a single one is longer: they hold up the server. */
+const reportCharacters = 4 * 1024 * 1024
 
 // Later than this no date can be written; a sum of two such is still a whole number.
 const maxDelayMillis = 4e15
@@ -52,6 +55,9 @@ const sound = (report: Report): Report =>
   report.kind === "retry" || report.kind === "release"
     ? { ...report, delayMillis: report.delayMillis > 0 ? Math.min(report.delayMillis, maxDelayMillis) : 0 }
     : report
+
+const lengthOf = (report: Report): number =>
+  "outcome" in report ? report.outcome.length : report.kind === "retry" ? report.failure.length : 0
 
 let holders = 0
 
@@ -65,6 +71,16 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
   let underWay = 0
   let beatDue = false
 
+  const takeSettled = () => {
+    let count = 0
+    let characters = 0
+    for (const { report } of settled) {
+      characters += lengthOf(report!)
+      if (count === reportsAtMost || (count > 0 && characters > reportCharacters)) break
+      count++
+    }
+    return settled.splice(0, count)
+  }
   const drop = (job: Held, taken: boolean) => {
     if (held.get(job.claim.id) === job) held.delete(job.claim.id)
     for (const tell of job.onReported) tell(taken)
@@ -80,8 +96,9 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
     hasReports: () => settled.length > 0 || beatDue,
     step: (want, sleepMillis, receive) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(Clock.currentTimeMillis, (sentAt) => {
-          const ended = settled.splice(0, reportsAtMost)
+        Effect.clockWith((clock) => {
+          const sentAt = monotonicMillis(clock)
+          const ended = takeSettled()
           const reports: Array<Acknowledgement> = ended.map((job) => acknowledge(job, job.report!))
           const extended: Array<Held> = []
           if (beatDue) {
@@ -152,14 +169,27 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
     askSoon: () => {
       beatDue ||= held.size > 0
     },
-    beat: Effect.map(Clock.currentTimeMillis, (now) => {
-      for (const job of [...held.values()]) {
-        if (job.report !== undefined) continue
-        if (now < job.leaseUntil) beatDue = true
-        else lose(job)
-      }
-      return beatDue
-    })
+    keep: (report) =>
+      Effect.clockWith((clock) => {
+        const rest = Effect.suspend(() => {
+          const now = monotonicMillis(clock)
+          let millis = leaseMillis / 3
+          for (const job of held.values()) {
+            if (job.report === undefined) millis = Math.min(millis, job.leaseUntil - now)
+          }
+          return Effect.sleep(Math.max(1, millis))
+        })
+        const beat = Effect.suspend(() => {
+          const now = monotonicMillis(clock)
+          for (const job of [...held.values()]) {
+            if (job.report !== undefined) continue
+            if (now < job.leaseUntil) beatDue = true
+            else lose(job)
+          }
+          return beatDue ? report : Effect.void
+        })
+        return Effect.forever(Effect.andThen(rest, beat))
+      })
   }
 }
 

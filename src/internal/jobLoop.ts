@@ -106,9 +106,7 @@ export const startLoop = <R>(
     })
 
     yield* Effect.forkScoped(keepListening(engine, queue.store, holder, bell.ring))
-    yield* Effect.forkScoped(Effect.forever(
-      Effect.andThen(Effect.sleep(options.leaseMillis / 3), Effect.map(holder.beat, (due) => due && bell.ring()))
-    ))
+    yield* Effect.forkScoped(holder.keep(Effect.sync(bell.ring)))
     const fiber = yield* Effect.forkScoped(loop)
     yield* Effect.addFinalizer(() =>
       Effect.promise(async () => {

@@ -1,5 +1,5 @@
 /** Jobs taken by hand: leased to a scope, settled one by one, given back with it. */
-import { Clock, Deferred, Duration, Effect, Random, Result, type Scope, Semaphore } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Random, Result, Scope, Semaphore } from "effect"
 import type { Job } from "../Job.ts"
 import { LeaseLost } from "../JobErrors.ts"
 import type { TakenJob } from "../JobInfo.ts"
@@ -17,6 +17,8 @@ const shortestLeaseMillis = 100
 // A wake-up may be lost with a connection; then a job is found this much later.
 const lookAgainMillis = 2000
 const unknownKindMillis = 1000
+/** How many jobs that are not for us it looks behind at once. They come back, so that there is no end to them. */
+const passOverAtMost = 1000
 
 /** `take` over an engine. */
 export const makeTake = (engine: QueueEngine) =>
@@ -56,15 +58,20 @@ const take = <Name extends string, P, A, E>(
 ) =>
   Effect.gen(function*() {
     const { store } = yield* openQueue(engine, job)
+    // Of its own, and closed when nothing is held any more: a program may take again and again in one scope.
+    const scope = yield* Scope.fork(yield* Scope.Scope)
+    const closeWhenFree = Effect.suspend(() => holder.held.size === 0 ? Scope.close(scope, Exit.void) : Effect.void)
     const holder = makeHolder(store, engine.inbox.address, leaseMillis)
     const compiled = compile(job)
     // One after the other, so that each knows at its end whether what it was for has been reported.
     const turn = yield* Semaphore.make(1)
     const flush = turn.withPermits(1)(flushed(holder))
+    const settled = Effect.andThen(flush, closeWhenFree)
     const taken: Array<TakenJob<P, A, E>> = []
 
     // First of all, so that whatever is claimed from here on is given back, however this ends.
-    yield* Effect.addFinalizer(() =>
+    yield* Scope.addFinalizer(
+      scope,
       Effect.suspend(() => {
         for (const { claim } of holder.held.values()) {
           holder.settle(claim.id, claim.token, { kind: "release", delayMillis: 0 })
@@ -81,46 +88,49 @@ const take = <Name extends string, P, A, E>(
         const message = payload === undefined ? "its record is of an unknown version" : payload.failure.message
         holder.settle(claim.id, claim.token, hopeless("", claim, { reason: "undecodable", message }))
       } else {
-        taken.push(toTaken(holder, flush, job, compiled, claim, payload.success))
+        taken.push(toTaken(holder, settled, job, compiled, claim, payload.success))
       }
       return () => {}
     }
 
     const claim = (sleepMillis: number) =>
       Effect.gen(function*() {
-        const reply = yield* Effect.uninterruptible(holder.step(count - taken.length, sleepMillis, receive))
-        if (holder.hasReports()) yield* flush
-        return reply
+        let passedOver = 0
+        while (true) {
+          const reply = yield* Effect.uninterruptible(holder.step(count - taken.length, sleepMillis, receive))
+          if (holder.hasReports()) yield* flush
+          passedOver += reply.claims.length
+          // Behind jobs that are not for us, and entries of jobs that have gone, there may be one that is.
+          const more = reply.claims.length > 0 ? passedOver < passOverAtMost : reply.nextMillis === 0
+          if (taken.length > 0 || !more) return reply
+        }
       })
 
-    yield* claim(0)
-    if (taken.length === 0 && waitMillis > 0) {
-      yield* Effect.scoped(Effect.gen(function*() {
-        let woken = yield* Deferred.make<void>()
-        yield* engine.inbox.listen((letter) => {
-          if (letter.queue === "" || (letter.kind === "wake" && letter.queue === store.address)) {
-            Deferred.doneUnsafe(woken, Effect.void)
-          }
-        })
-        // Called no more, however the waiting ends: others are waiting for the next job.
-        yield* Effect.addFinalizer(() => Effect.ignore(store.leave(holder.owner)))
-        const until = (yield* Clock.currentTimeMillis) + waitMillis
-        while (taken.length === 0) {
-          const left = until - (yield* Clock.currentTimeMillis)
-          if (left <= 0) break
-          const { nextMillis = lookAgainMillis } = yield* claim(Math.min(left, lookAgainMillis) + 1000)
-          if (taken.length > 0) break
-          yield* Effect.timeoutOption(Deferred.await(woken), Math.min(left, nextMillis, lookAgainMillis))
-          woken = yield* Deferred.make<void>()
+    const wait = Effect.scoped(Effect.gen(function*() {
+      let woken = yield* Deferred.make<void>()
+      yield* engine.inbox.listen((letter) => {
+        if (letter.queue === "" || (letter.kind === "wake" && letter.queue === store.address)) {
+          Deferred.doneUnsafe(woken, Effect.void)
         }
-      }))
-    }
-    if (taken.length > 0) {
-      yield* Effect.forkScoped(Effect.forever(Effect.andThen(
-        Effect.sleep(leaseMillis / 3),
-        Effect.flatMap(holder.beat, (due) => due ? Effect.ignore(flush) : Effect.void)
-      )))
-    }
+      })
+      // Called no more, however the waiting ends: others are waiting for the next job.
+      yield* Effect.addFinalizer(() => Effect.ignore(store.leave(holder.owner)))
+      const until = (yield* Clock.currentTimeMillis) + waitMillis
+      while (taken.length === 0) {
+        const left = until - (yield* Clock.currentTimeMillis)
+        if (left <= 0) break
+        const { nextMillis = lookAgainMillis } = yield* claim(Math.min(left, lookAgainMillis) + 1000)
+        if (taken.length > 0) break
+        yield* Effect.timeoutOption(Deferred.await(woken), Math.min(left, nextMillis, lookAgainMillis))
+        woken = yield* Deferred.make<void>()
+      }
+    }))
+
+    yield* claim(0).pipe(
+      Effect.andThen(Effect.suspend(() => taken.length === 0 && waitMillis > 0 ? wait : Effect.void)),
+      Effect.onExit(() => closeWhenFree)
+    )
+    if (taken.length > 0) yield* Effect.forkIn(holder.keep(Effect.ignore(flush)), scope)
     return taken
   })
 

@@ -94,9 +94,11 @@ elseif kind == "remove" then
   end
 elseif kind == "retry" then
   if record and outcome then
+    -- what another version wrote stays as it is
+    local rest = string.match(record, "^1;%d+;%d+;(.*)$")
+    local again = rest and "1;0;0;" .. rest or record
     redis.call("ZREM", dead, id)
     redis.call("HDEL", outcomes, id)
-    local again = "1;0;0;" .. string.match(record, "^1;%d+;%d+;(.*)$")
     redis.call("HSET", jobs, id, again)
     push(id, again, false)
     note("queued", id, tenant)

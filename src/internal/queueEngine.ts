@@ -91,7 +91,7 @@ export interface QueueCounts {
   readonly oldestEnqueuedAt: number | undefined
 }
 
-/** What an operator can do to one job. `undefined`: nothing, as the job is not in a state for it. */
+/** What an operator can do to one job. */
 export type Change =
   | { readonly kind: "cancel"; readonly reason: string }
   | { readonly kind: "remove" }

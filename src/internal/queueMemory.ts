@@ -28,11 +28,13 @@ import {
   writeOutcome
 } from "./queueRecord.ts"
 
+type Place = "ready" | "delayed" | "active"
+
 /** A job that has not ended, or a dead letter. */
 interface Stored {
   record: JobRecord
-  /** Undefined for a dead letter. */
-  place: "ready" | "delayed" | "active" | undefined
+  /** Undefined for a dead letter. Set by `move`. */
+  place: Place | undefined
   dueAt: number
   leaseUntil: number
   holder: { readonly token: number; readonly owner: string } | undefined
@@ -77,9 +79,22 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   const outcomes = new Map<string, Outcome>()
   // The token of the claim that ended a job: its report may come again.
   const endedBy = new Map<string, number>()
+  /** Dead letters, the oldest first. */
+  const dead = new Set<string>()
   const forget = (id: string) => {
     outcomes.delete(id)
     endedBy.delete(id)
+    dead.delete(id)
+  }
+  // Looked for with each step: few, among all that wait.
+  const delayed = new Map<string, Stored>()
+  const active = new Map<string, Stored>()
+  const move = (id: string, job: Stored, place: Place | undefined) => {
+    delayed.delete(id)
+    active.delete(id)
+    if (place === "delayed") delayed.set(id, job)
+    if (place === "active") active.set(id, job)
+    job.place = place
   }
   const ready: ReadonlyArray<Array<string>> = Array.from({ length: 10 }, () => [])
   const finished: Array<string> = []
@@ -115,7 +130,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   }
 
   const push = (id: string, job: Stored, front: boolean) => {
-    job.place = "ready"
+    move(id, job, "ready")
     const list = ready[job.record.priority]!
     if (front || job.record.lifo) list.unshift(id)
     else list.push(id)
@@ -126,14 +141,14 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       const list = ready[job.record.priority]!
       list.splice(list.indexOf(id), 1)
     }
-    job.place = undefined
+    move(id, job, undefined)
     job.holder = undefined
   }
 
   const putBack = (id: string, job: Stored, nowMillis: number, delayMillis: number, front: boolean) => {
     job.holder = undefined
     if (delayMillis > 0) {
-      job.place = "delayed"
+      move(id, job, "delayed")
       job.dueAt = nowMillis + Math.ceil(delayMillis)
     } else push(id, job, front)
     wake()
@@ -145,7 +160,8 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     job.failure = undefined
     job.cancel = undefined
     outcomes.set(id, outcome)
-    if (outcome.state !== "failed") {
+    if (outcome.state === "failed") dead.add(id)
+    else {
       jobs.delete(id)
       finished.push(id)
     }
@@ -213,15 +229,14 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   }
 
   const promoteDue = (nowMillis: number) => {
-    const due = inPlace("delayed", dueAt).filter((id) => jobs.get(id)!.dueAt <= nowMillis)
+    const due = inOrder([...delayed].filter(([, job]) => job.dueAt <= nowMillis), dueAt)
     for (const id of due) push(id, jobs.get(id)!, false)
     return due.length
   }
 
   const takeBackLost = (nowMillis: number, note: Note) => {
-    for (const id of inPlace("active", leaseUntil)) {
+    for (const id of inOrder([...active].filter(([, job]) => job.leaseUntil <= nowMillis), leaseUntil)) {
       const job = jobs.get(id)!
-      if (job.leaseUntil > nowMillis) break
       job.holder = undefined
       const crashes = job.record.crashes + 1
       const { name, tenant } = job.record
@@ -251,11 +266,10 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       if (!old) break
       forget(finished.shift()!)
     }
-    for (const [id, outcome] of outcomes) {
-      if (outcome.state === "failed" && outcome.finishedAt <= nowMillis - settings.deadMillis) {
-        forget(id)
-        jobs.delete(id)
-      }
+    for (const id of dead) {
+      if (outcomes.get(id)!.finishedAt > nowMillis - settings.deadMillis) break
+      forget(id)
+      jobs.delete(id)
     }
   }
 
@@ -266,7 +280,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       for (const id of list.splice(0, request.want - claims.length)) {
         const job = jobs.get(id)!
         if (claims.length === 0) token++
-        job.place = "active"
+        move(id, job, "active")
         job.leaseUntil = nowMillis + request.leaseMillis
         job.holder = { token, owner: request.owner }
         claims.push({ id, token, record: job.record })
@@ -290,10 +304,10 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     let nextMillis: number | undefined
     if (request.sleepMillis > 0 && claims.length < request.want) {
       sleeping = true
-      for (const job of jobs.values()) {
-        const at = job.place === "delayed" ? job.dueAt : job.place === "active" ? job.leaseUntil : Infinity
-        if (at < Infinity) nextMillis = Math.min(nextMillis ?? Infinity, Math.max(0, at - nowMillis))
-      }
+      let next = Infinity
+      for (const job of delayed.values()) next = Math.min(next, job.dueAt)
+      for (const job of active.values()) next = Math.min(next, job.leaseUntil)
+      if (next < Infinity) nextMillis = Math.max(0, next - nowMillis)
     }
     return { claims, refused, cancels, nextMillis }
   }
@@ -320,7 +334,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       const dueAt = due === undefined ? 0 : "inMillis" in due ? nowMillis + Math.ceil(due.inMillis) : due.atMillis
       const job: Stored = {
         record: { ...record, failures: 0, crashes: 0 },
-        place: "delayed",
+        place: undefined,
         dueAt,
         leaseUntil: 0,
         holder: undefined,
@@ -329,6 +343,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       }
       jobs.set(id, job)
       if (dueAt <= nowMillis) push(id, job, false)
+      else move(id, job, "delayed")
       note("queued", id, record.tenant)
       wake()
       return true
@@ -375,23 +390,21 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
 
   const dueAt = (job: Stored) => job.dueAt
   const leaseUntil = (job: Stored) => job.leaseUntil
-  const inPlace = (place: Stored["place"], by: (job: Stored) => number): Array<string> =>
-    [...jobs].filter(([, job]) => job.place === place)
-      .toSorted(([idA, a], [idB, b]) => by(a) - by(b) || compareIds(idA, idB))
-      .map(([id]) => id)
+  const inOrder = (found: ReadonlyArray<readonly [string, Stored]>, by: (job: Stored) => number): Array<string> =>
+    found.toSorted(([idA, a], [idB, b]) => by(a) - by(b) || compareIds(idA, idB)).map(([id]) => id)
 
   const idsIn = (state: ListedState): ReadonlyArray<string> => {
     switch (state) {
       case "waiting":
         return ready.flat()
       case "delayed":
-        return inPlace("delayed", dueAt)
+        return inOrder([...delayed], dueAt)
       case "active":
-        return inPlace("active", leaseUntil)
+        return inOrder([...active], leaseUntil)
       case "failed":
-        return [...outcomes].filter(([, outcome]) => outcome.state === "failed")
-          .toSorted(([idA, a], [idB, b]) => b.finishedAt - a.finishedAt || compareIds(idB, idA))
-          .map(([id]) => id)
+        return Array.from(dead, (id) => ({ id, at: outcomes.get(id)!.finishedAt }))
+          .toSorted((a, b) => b.at - a.at || compareIds(b.id, a.id))
+          .map(({ id }) => id)
       case "finished":
         return finished.toReversed()
     }
@@ -411,16 +424,15 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
 
   const counts = (): QueueCounts => {
     const waiting = ready.flat()
-    const enqueued = waiting.map((id) => jobs.get(id)!.record.enqueuedAt)
-    const failed = idsIn("failed").length
+    const oldest = waiting.reduce((least, id) => Math.min(least, jobs.get(id)!.record.enqueuedAt), Infinity)
     return {
       waiting: waiting.length,
-      delayed: idsIn("delayed").length,
-      active: idsIn("active").length,
-      failed,
-      finished: outcomes.size - failed,
+      delayed: delayed.size,
+      active: active.size,
+      failed: dead.size,
+      finished: outcomes.size - dead.size,
       paused,
-      oldestEnqueuedAt: enqueued.length === 0 ? undefined : Math.min(...enqueued)
+      oldestEnqueuedAt: waiting.length === 0 ? undefined : oldest
     }
   }
 

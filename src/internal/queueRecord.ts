@@ -75,7 +75,9 @@ const parseRecord = (text: string): JobRecord | undefined => {
     string,
     string
   ]
-  const meta = text.slice(from, end)
+  const metaText = text.slice(from, end)
+  const meta: JobMeta | null = metaText === "" ? noMeta : JSON.parse(metaText)
+  if (typeof meta !== "object" || meta === null) return undefined
   return {
     failures: Number(failures),
     crashes: Number(crashes),
@@ -84,7 +86,7 @@ const parseRecord = (text: string): JobRecord | undefined => {
     enqueuedAt: Number(enqueuedAt),
     tenant: unescaped(tenant),
     name: decodeURIComponent(name),
-    meta: meta === "" ? noMeta : JSON.parse(meta),
+    meta,
     payload: text.slice(end + 1)
   }
 }

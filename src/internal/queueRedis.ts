@@ -28,6 +28,8 @@ type Client = RedisClient["Service"]
 
 /** How many enqueues of single jobs go into one call at most; they gather while an earlier call is on its way. */
 const gatherAtMost = 1000
+/** How long the payloads in one such call are together, unless a single one is longer: they hold up the server. */
+const gatherCharacters = 1024 * 1024
 
 /** An engine on `client`, with its inbox. */
 export const makeRedisEngine = (
@@ -36,7 +38,11 @@ export const makeRedisEngine = (
 ): Effect.Effect<QueueEngine, never, Scope.Scope> =>
   Effect.gen(function*() {
     const stores = new Map<string, QueueStore>()
-    const hubs = yield* RcMap.make({ lookup: (eventsKey: string) => readForAll(client, eventsKey) })
+    const hubs: RcMap.RcMap<string, Hub, RedisError> = yield* RcMap.make({
+      // Whoever comes after a failure begins anew.
+      lookup: (eventsKey: string) =>
+        readForAll(client, eventsKey, Effect.suspend(() => RcMap.invalidate(hubs, eventsKey)))
+    })
     return {
       inbox: makeInbox(client),
       registerProbe: (probe) => registerProbe(client, probe),
@@ -54,25 +60,27 @@ export const makeRedisEngine = (
 
 const makeInbox = (client: Client): QueueEngine["inbox"] => {
   const address = `${client.namespace}:inbox:${crypto.randomUUID().slice(0, 13)}`
-  const listeners = new Set<(letter: Letter) => void>()
-  const onMessage = (message: string) => {
-    const letter = readLetter(message)
-    if (letter !== undefined) { for (const listener of listeners) listener(letter) }
-  }
-  // Letters that came while the connection was away are lost: whoever waits for one looks for itself.
-  const onGap = () => {
-    for (const listener of listeners) listener({ kind: "wake", queue: "" })
+  // All listeners are handed the same message one after the other: it is read once.
+  let message = ""
+  let letter: Letter | undefined
+  const read = (received: string) => {
+    if (received !== message) {
+      message = received
+      letter = readLetter(received)
+    }
+    return letter
   }
   return {
     address,
     listen: (listener) =>
-      Effect.andThen(
-        Effect.acquireRelease(
-          Effect.sync(() => listeners.add(listener)),
-          () => Effect.sync(() => listeners.delete(listener))
-        ),
-        client.subscribe("channel", address, { onMessage, onGap })
-      )
+      client.subscribe("channel", address, {
+        onMessage: (received) => {
+          const letter = read(received)
+          if (letter !== undefined) listener(letter)
+        },
+        // Letters that came while the connection was away are lost: whoever waits for one looks for itself.
+        onGap: () => listener({ kind: "wake", queue: "" })
+      })
   }
 }
 
@@ -218,7 +226,7 @@ const placeOf = ({ due, record }: NewJob): string =>
 
 /**
  * Enqueues single jobs in as few calls as possible. The first goes at once; those that come while it is on its way go
- * together when it is back, so that waiting for company never costs time.
+ * together when it is back, or when there are enough of them: however many there are, none waits for more than one call.
  */
 const makeGathering = (
   store: (jobs: ReadonlyArray<NewJob>, allNew: "0" | "1") => Effect.Effect<ReadonlyArray<number>, RedisError>
@@ -227,10 +235,14 @@ const makeGathering = (
     readonly job: NewJob
     readonly resume: (effect: Effect.Effect<ReadonlyArray<boolean>, RedisError>) => void
   }
-  let gathered: Array<Waiting> = []
+  let gathered = new Set<Waiting>()
+  let characters = 0
   let onTheirWay = 0
 
-  const send = (batch: ReadonlyArray<Waiting>): void => {
+  const send = (): void => {
+    const batch = [...gathered]
+    gathered = new Set()
+    characters = 0
     onTheirWay++
     const jobs = batch.map((waiting) => waiting.job)
     Effect.runFork(store(jobs, jobs.every((job) => job.idIsNew) ? "1" : "0")).addObserver((exit) => {
@@ -240,21 +252,19 @@ const makeGathering = (
       } else {
         for (const waiting of batch) waiting.resume(Effect.failCause(exit.cause))
       }
-      flush()
+      if (gathered.size > 0 && onTheirWay === 0) send()
     })
-  }
-  const flush = (): void => {
-    if (gathered.length === 0 || onTheirWay > 0) return
-    const batch = gathered.splice(0, gatherAtMost)
-    send(batch)
   }
   return (job: NewJob): Effect.Effect<ReadonlyArray<boolean>, RedisError> =>
     Effect.callback((resume) => {
       const waiting: Waiting = { job, resume }
-      gathered.push(waiting)
-      flush()
+      const { length } = job.record.payload
+      if (gathered.size === gatherAtMost || (gathered.size > 0 && characters + length > gatherCharacters)) send()
+      gathered.add(waiting)
+      characters += length
+      if (onTheirWay === 0) send()
       return Effect.sync(() => {
-        gathered = gathered.filter((other) => other !== waiting)
+        if (gathered.delete(waiting)) characters -= length
       })
     })
 }
@@ -319,7 +329,11 @@ const blockMillis = 5000
 type Hub = PubSub.PubSub<Result.Result<ReadonlyArray<Transition>, RedisError>>
 
 /** Reads a queue's transitions on one reserved connection for all who listen in this process. */
-const readForAll = (client: Client, key: string): Effect.Effect<Hub, RedisError, Scope.Scope> =>
+const readForAll = (
+  client: Client,
+  key: string,
+  onFailure: Effect.Effect<void>
+): Effect.Effect<Hub, RedisError, Scope.Scope> =>
   Effect.gen(function*() {
     const connection = yield* client.reserve
     const hub: Hub = yield* PubSub.sliding<Result.Result<ReadonlyArray<Transition>, RedisError>>(1024)
@@ -344,7 +358,7 @@ const readForAll = (client: Client, key: string): Effect.Effect<Hub, RedisError,
       // An answer of the server is final; a connection comes back.
       Effect.retry({ while: (error) => error.outcome !== "Rejected" }),
       Effect.forever,
-      Effect.catch((error) => PubSub.publish(hub, Result.fail(error))),
+      Effect.catch((error) => Effect.andThen(onFailure, PubSub.publish(hub, Result.fail(error)))),
       Effect.forkScoped
     )
     return hub

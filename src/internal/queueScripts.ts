@@ -139,6 +139,8 @@ ${readyLists}
 ${wakeSleepers}
 ${collectTransitions}
 ${endJobs}
+-- nobody calls itself; and this takes no memory: after a first write that does, a full server would refuse the reports
+redis.call("ZREM", sleepers, owner)
 local settings = redis.call("HMGET", meta, "paused", "stale", "tenants", "generation")
 local paused, stale, with_tenants = settings[1] == "1", tonumber(settings[2] or "0"), settings[3] == "1"
 local to_wake = 0
@@ -285,15 +287,15 @@ end
 -- 4. history that is old enough, a little at a time
 local function sweep_finished()
   local batch = redis.call("LINDEX", finished, 0)
-  if not batch then return end
-  local at, batch_ids = string.match(batch, "^(%d+);(.*)$")
+  if not batch then return 0 end
+  local at = string.match(batch, "^%d+")
   local excess = math.huge
   if tonumber(at) > now_ms - outcome_millis then
     excess = redis.call("HLEN", outcomes) - redis.call("ZCARD", dead) - outcome_count
-    if excess <= 0 then return end
+    if excess <= 0 then return 0 end
   end
   local old = {}
-  for id in string.gmatch(batch_ids, "[^%z]+") do old[#old + 1] = id end
+  for id in string.gmatch(string.sub(batch, #at + 2), "[^%z]+") do old[#old + 1] = id end
   -- an id may have been removed, enqueued and finished again since
   local kept = redis.call("HMGET", outcomes, unpack(old))
   local gone, looked = {}, 0
@@ -305,9 +307,14 @@ local function sweep_finished()
   if #gone > 0 then redis.call("HDEL", outcomes, unpack(gone)) end
   if looked == #old then redis.call("LPOP", finished)
   else redis.call("LSET", finished, 0, at .. ";" .. table.concat(old, "\\0", looked + 1)) end
+  return looked
 end
-sweep_finished()
-sweep_finished()
+-- by ids, as a batch may hold one or many: jobs that are cancelled one by one leave a batch each
+local swept = 0
+repeat
+  local looked = sweep_finished()
+  swept = swept + looked
+until looked == 0 or swept >= 500
 local old_dead = redis.call("ZRANGEBYSCORE", dead, "-inf", now_ms - dead_millis, "LIMIT", 0, 50)
 if #old_dead > 0 then
   redis.call("ZREM", dead, unpack(old_dead))
@@ -380,10 +387,8 @@ if to_wake > #claimed and not paused then wake(to_wake - #claimed) end
 local next_ms = -1
 if budget_spent then
   next_ms = 0
-elseif tonumber(sleep_millis) == 0 or wanted == 0 then
-  -- whoever has no room must not be called in place of one who has
-  redis.call("ZREM", sleepers, owner)
-else
+elseif tonumber(sleep_millis) > 0 and wanted > 0 then
+  -- whoever has no room is not called in place of one who has
   redis.call("ZADD", sleepers, now_ms + sleep_millis, owner)
   local first_due = redis.call("ZRANGE", delayed, 0, 0, "WITHSCORES")[2]
   local first_lost = redis.call("ZRANGE", leases, 0, 0, "WITHSCORES")[2]

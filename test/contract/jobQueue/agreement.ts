@@ -64,6 +64,7 @@ export const settings = {
   eventBatches: 100
 }
 const leaseMillis = 35_000
+const mostOperations = 30
 
 const toJob = (job: typeof newJob extends fc.Arbitrary<infer A> ? A : never, n: number): NewJob => ({
   id: job.id,
@@ -141,8 +142,8 @@ const run = ({ claims, store }: World, operation: Operation, n: number): Effect.
 /** All there is to know of a queue, but for when things happened. */
 const look = (store: QueueStore) =>
   Effect.gen(function*() {
-    // History is forgotten a little at a time.
-    for (let i = 0; i < 3; i++) {
+    // History is forgotten a little at a time: two batches a step, of which there may be one for each operation.
+    for (let i = 0; i < mostOperations / 2; i++) {
       yield* store.step({ owner: "me", reports: [], want: 0, leaseMillis, sleepMillis: 0 })
     }
     const { oldestEnqueuedAt: _, ...counts } = yield* store.counts
@@ -179,10 +180,10 @@ export const agree = (
     return Effect.promise(() =>
       fc.assert(
         fc.asyncProperty(
-          fc.array(operation, { minLength: 1, maxLength: 30, size: "max" }),
+          fc.array(operation, { minLength: 1, maxLength: mostOperations, size: "max" }),
           (operations) => Effect.runPromiseWith(context)(check(operations))
         ),
-        { numRuns: 60 }
+        { numRuns: 40 }
       )
     )
   })

@@ -85,6 +85,18 @@ export const enqueueing: Part = (it, engine) => {
       assert.deepInclude(yield* queue.get(Text, chunks[2]![499]!), { payload: "2499", tenant: "t" })
     }))
 
+  it.effect("stores large payloads in smaller chunks, and refuses them as one batch that is too large", () =>
+    Effect.gen(function*() {
+      const queue = yield* JobQueue
+      const Text = textJob()
+      const payloads = Array.from({ length: 20 }, () => "x".repeat(1_000_000))
+      yield* refuses("batch", queue.enqueueAll(Text, payloads))
+      assert.strictEqual(yield* queue.size(Text), 0)
+      const chunks = yield* Stream.runCollect(queue.enqueueChunks(Text, payloads))
+      assert.deepStrictEqual(chunks.map((ids) => ids.length), [16, 4])
+      assert.strictEqual(yield* queue.clear(Text), 20)
+    }))
+
   it.effect("takes an id once: while its job waits, runs, and is over", () =>
     Effect.gen(function*() {
       const queue = yield* JobQueue

@@ -95,6 +95,23 @@ export const taking: Part = (it, engine) => {
       assert.strictEqual(yield* stateOf(Text, last.id), "waiting")
     }))
 
+  it.effect("leaves nothing behind in a scope in which it takes again and again", () =>
+    Effect.gen(function*() {
+      const queue = yield* JobQueue
+      const Text = textJob()
+      const scope = yield* Scope.make()
+      const take = Scope.provide(queue.take(Text, 2), scope)
+      for (let round = 0; round < 20; round++) {
+        yield* queue.enqueueAll(Text, ["a", "b"])
+        const [a, b] = yield* take
+        assert.lengthOf(yield* take, 0)
+        yield* a!.complete("x")
+        yield* b!.release({ delay: "1 hour" })
+      }
+      assert.strictEqual(scope.state._tag, "Empty")
+      yield* Scope.close(scope, Exit.void)
+    }))
+
   it.effect("completes, fails and releases, and the job goes where it belongs", () =>
     Effect.gen(function*() {
       const queue = yield* JobQueue
@@ -138,6 +155,18 @@ export const taking: Part = (it, engine) => {
       assert.include(yield* queue.get(Text, other), { state: "delayed", attempt: 0 })
       yield* engine.elapse("1 second")
       assert.deepStrictEqual((yield* queue.take(Other, 5)).map(({ payload }) => payload), ["other"])
+    }))
+
+  it.effect("looks behind jobs of another kind for one of its own", () =>
+    Effect.gen(function*() {
+      const queue = yield* JobQueue
+      const Text = textJob()
+      const Other = failingJob({ queue: Text.queue })
+      yield* queue.enqueueAll(Other, Array.from({ length: 30 }, () => "other"))
+      yield* queue.enqueue(Text, "text")
+      assert.deepStrictEqual((yield* queue.take(Text, 2)).map(({ payload }) => payload), ["text"])
+      assert.include(yield* queue.counts(Text), { waiting: 0, delayed: 30, active: 1 })
+      assert.deepStrictEqual(yield* queue.take(Text, 1), [])
     }))
 
   it.effect("keeps the leases of what it holds", () =>

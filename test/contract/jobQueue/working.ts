@@ -99,7 +99,7 @@ export const working: Part = (it, engine) => {
       const latch = yield* Deferred.make<void>()
       const { close, worker } = yield* workUntil(engine, [
         Text.handler((text) => Effect.as(Deferred.await(latch), text))
-      ], { concurrency: 2, shutdown: "5 seconds" })
+      ], { concurrency: 2, shutdown: "1 minute" })
       const ids = yield* queue.enqueueAll(Text, ["a", "b", "c"])
       yield* untilState(Text, ids[1]!, "active")
       yield* eventually("both run", Effect.map(worker.running, (running) => running === 2))
