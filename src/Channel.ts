@@ -105,6 +105,9 @@ export const family = <Id, A>(
  * Names all channels that match `pattern`: `*` stands for any characters, `?` for one, `[a-z]` for one of these, `[^a-z]`
  * for one that is none of these, and a backslash takes the next character as it is.
  *
+ * A user whose rights name channels needs a rule for exactly this pattern, as the server has it: for `orders:*`, that is
+ * `&<namespace>:channel:orders%3A*`.
+ *
  * @example
  * ```ts
  * import { Schema } from "effect"

@@ -1,129 +1,36 @@
 /** Mutual exclusion between processes, with leases that are kept alive, and tokens that fence off late holders. */
-import {
-  Config,
-  Context,
-  Deferred,
-  Duration,
-  Effect,
-  Fiber,
-  Layer,
-  Metric,
-  Option,
-  Result,
-  Schema,
-  type Scope
-} from "effect"
-import { maxPayloadBytes } from "./internal/codec.ts"
-import { type KeptLease, keptLease, monotonicMillis } from "./internal/keepLease.ts"
-import { keyBase, requireName, sharedNamespace } from "./internal/keys.ts"
+import { Config, Context, Deferred, Duration, Effect, Fiber, Layer, Metric, Option, Result, type Scope } from "effect"
+import { type KeptLease, keptLease } from "./internal/keepLease.ts"
+import { checkName, keyBase, requireName, sharedNamespace } from "./internal/keys.ts"
 import { type LockEngine, type Place, redisEngine, type Wakes } from "./internal/lockEngine.ts"
 import { makeLockLine, type Taken } from "./internal/lockLine.ts"
 import { memoryEngine } from "./internal/lockMemory.ts"
-import { checkGuardTtl, checkLock, checkTtl, type LockRequest } from "./internal/lockRequest.ts"
+import {
+  checkGuarded,
+  checkGuardTtl,
+  checkTimes,
+  checkTtl,
+  type LockRequest,
+  type LockTimes
+} from "./internal/lockRequest.ts"
+import { monotonicMillis } from "./internal/monotonic.ts"
 import { traced } from "./internal/span.ts"
+import {
+  type GuardOptions,
+  type Lease,
+  type LeaseOptions,
+  LockLost,
+  type LockOptions,
+  type LockStatus,
+  LockTaken,
+  LockTimeout,
+  type Work
+} from "./Lease.ts"
 import { RedisClient } from "./RedisClient.ts"
-import { InvalidInput, type RedisError } from "./RedisError.ts"
-
-/** Someone else holds `key` now. */
-export class LockTaken extends Schema.TaggedError<LockTaken>()("LockTaken", { key: Schema.String }) {
-  override get message(): string {
-    return `Lock "${this.key}" is held by another owner`
-  }
-}
-
-/** `key` was not free within the time that the caller would wait. */
-export class LockTimeout extends Schema.TaggedError<LockTimeout>()("LockTimeout", {
-  key: Schema.String,
-  waitedMillis: Schema.Finite
-}) {
-  override get message(): string {
-    return `Lock "${this.key}" was not free within ${this.waitedMillis} ms`
-  }
-}
-
-/**
- * The lock was held, and is no longer:
- * - `removed`: the server says that its lease has passed, or that somebody took it away
- * - `unconfirmed`: the lease could not be extended in time, so that it may have passed
- * - `superseded`: a later holder has written what was to be written
- */
-export class LockLost extends Schema.TaggedError<LockLost>()("LockLost", {
-  key: Schema.String,
-  reason: Schema.Literals(["removed", "unconfirmed", "superseded"])
-}) {
-  override get message(): string {
-    return `Lock "${this.key}" was lost: ${losses[this.reason]}`
-  }
-}
-
-const losses = {
-  removed: "the lease passed, or somebody removed it",
-  unconfirmed: "it could not be extended in time",
-  superseded: "a later holder has written"
-}
-
-/** Where a lock is, and how long its lease lasts. */
-export interface LeaseOptions {
-  /** How long others are kept out after this process dies. While it lives, the lease is extended. Default: 30 seconds. */
-  readonly ttl?: Duration.Input | undefined
-  /** One lock for all namespaces on the server, instead of one for each. Default: false. */
-  readonly shared?: boolean | undefined
-}
-
-/** How to get a lock that may be busy. */
-export interface LockOptions extends LeaseOptions {
-  /** How long to wait for it; 0 asks once. Default: 10 seconds. */
-  readonly wait?: Duration.Input | undefined
-}
-
-/** A lock that is held. */
-export interface Lease {
-  readonly key: string
-  /** This acquisition, as `inspect` shows it. */
-  readonly holder: string
-  /**
-   * Greater with each acquisition of this lock. What may be written under a lock should refuse older tokens, since no
-   * lock can stop a holder that was paused just before it writes: `guardedSet` does so in Redis, and in SQL
-   * `UPDATE patients SET plan = $1, lock_token = $2 WHERE id = $3 AND lock_token <= $2` does, when it counts rows.
-   *
-   * At least the server's time in microseconds. So it grows also across a failover, unless the clock of the new master
-   * is behind and the last acquisition had not been replicated, or the clock is set back over more than an hour.
-   */
-  readonly token: number
-  /** Extends now, by `ttl` when given, and so makes sure that the lock is still held. Fails with LockLost when it is not. */
-  readonly extend: (ttl?: Duration.Input) => Effect.Effect<void, LockLost | RedisError | InvalidInput>
-  /** Fails when the lock is lost, and else waits for ever. */
-  readonly lost: Effect.Effect<never, LockLost>
-  /** Runs `work`, and interrupts it when the lock is lost. */
-  readonly run: <A, E, R>(work: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockLost, R>
-}
-
-/** A lock as others see it. */
-export interface LockStatus {
-  readonly holder: string
-  readonly token: number
-  readonly heldFor: Duration.Duration
-  /** When the lock falls free if its holder dies now. */
-  readonly remaining: Duration.Duration
-  readonly waiters: number
-}
-
-/** What runs under a lock; as a function, it is given the lease. */
-export type Work<A, E, R> = Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
-
-/** Where a guarded text is, and how long it is kept. */
-export interface GuardOptions {
-  /** Default: for ever. */
-  readonly ttl?: Duration.Input | undefined
-  /** One text for all namespaces on the server. Default: false. */
-  readonly shared?: boolean | undefined
-}
+import type { InvalidInput, RedisError } from "./RedisError.ts"
 
 /** What applies where `LockOptions` say nothing. */
-export interface DistributedLockOptions {
-  readonly ttl?: Duration.Input | undefined
-  readonly wait?: Duration.Input | undefined
-}
+export type DistributedLockOptions = Pick<LockOptions, "ttl" | "wait">
 
 /**
  * Locks that processes share. A lock is a lease in the server's time, extended in the background for as long as it is
@@ -189,30 +96,32 @@ export class DistributedLock extends Context.Service<DistributedLock, {
     options?: Pick<GuardOptions, "shared">
   ) => Effect.Effect<Option.Option<string>, RedisError | InvalidInput>
 }>()("effect-redis-kit/DistributedLock") {
-  /** Locks on Redis. */
-  static readonly layer = (options?: DistributedLockOptions): Layer.Layer<DistributedLock, never, RedisClient> =>
-    Layer.effect(
-      this,
-      Effect.flatMap(RedisClient, (client) => make((wakes) => redisEngine(client, wakes), options))
-    )
+  /** Locks on Redis. Fails when an option is out of range. */
+  static readonly layer = (
+    options: DistributedLockOptions = {}
+  ): Layer.Layer<DistributedLock, InvalidInput, RedisClient> =>
+    Layer.effect(this, Effect.flatMap(Effect.fromResult(checkTimes(options, defaults)), makeLive))
 
   /** `layer` with options read from the configuration. */
   static readonly layerConfig = (
     options: Config.Wrap<DistributedLockOptions>
-  ): Layer.Layer<DistributedLock, Config.ConfigError, RedisClient> =>
+  ): Layer.Layer<DistributedLock, InvalidInput | Config.ConfigError, RedisClient> =>
     Layer.unwrap(Effect.map(Config.unwrap(options), (options) => this.layer(options)))
 
   /** Locks within this process, under Effect's Clock. */
   static readonly layerMemory: Layer.Layer<DistributedLock> = Layer.effect(
     this,
-    Effect.suspend(() => make((wakes) => Effect.succeed(memoryEngine(wakes))))
+    Effect.suspend(() => make((wakes) => Effect.succeed(memoryEngine(wakes)), defaults))
   )
 }
 
 /** Locks on Redis with the default options. */
-export const DistributedLockLive: Layer.Layer<DistributedLock, never, RedisClient> = DistributedLock.layer()
+export const DistributedLockLive: Layer.Layer<DistributedLock, never, RedisClient> = Layer.effect(
+  DistributedLock,
+  Effect.suspend(() => makeLive(defaults))
+)
 
-const defaults = { ttl: 30_000, wait: 10_000 }
+const defaults: LockTimes = { ttlMillis: 30_000, waitMillis: 10_000 }
 const holdTime = Metric.timer("redis_lock_hold", { description: "How long a lock was held" })
 const lossCount = Metric.counter("redis_lock_lost", { description: "Locks lost by their holders", incremental: true })
 
@@ -223,9 +132,12 @@ interface Held extends Taken {
   readonly loss: Deferred.Deferred<never, LockLost>
 }
 
+const makeLive = (times: LockTimes) =>
+  Effect.flatMap(RedisClient, (client) => make((wakes) => redisEngine(client, wakes), times))
+
 const make = Effect.fnUntraced(function*(
   engineFor: (wakes: Wakes) => Effect.Effect<LockEngine, never, Scope.Scope>,
-  options: DistributedLockOptions = {}
+  otherwise: LockTimes
 ) {
   const line = yield* makeLockLine(engineFor)
   const { engine } = line
@@ -235,11 +147,17 @@ const make = Effect.fnUntraced(function*(
     return { namespace, base: keyBase(namespace, service, name) }
   }
 
-  const request = (key: string, lock: LockOptions): Result.Result<LockRequest, InvalidInput> =>
-    Result.map(
-      checkLock(key, lock.ttl ?? options.ttl ?? defaults.ttl, lock.wait ?? options.wait ?? defaults.wait),
-      (checked) => ({ ...checked, place: placeOf("lock", key, lock.shared), owner: line.nextOwner() })
-    )
+  const request = (key: string, options: LockOptions): Result.Result<LockRequest, InvalidInput> => {
+    const name = checkName("lock key", key)
+    if (Result.isFailure(name)) return Result.fail(name.failure)
+    return Result.map(checkTimes(options, otherwise), ({ ttlMillis, waitMillis }) => ({
+      key,
+      place: placeOf("lock", key, options.shared),
+      owner: line.nextOwner(),
+      ttlMillis,
+      waitMillis
+    }))
+  }
 
   const take = (
     restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>,
@@ -367,7 +285,7 @@ const make = Effect.fnUntraced(function*(
           const place = placeOf("guarded", yield* requireName("guarded name", name), options?.shared)
           const ttl = options?.ttl
           const millis = ttl === undefined ? 0 : yield* Effect.fromResult(checkGuardTtl(ttl))
-          yield* requireGuarded(lease.token, value)
+          yield* Effect.fromResult(checkGuarded(lease.token, value))
           if (yield* engine.write(place, lease.token, value, millis)) return
           return yield* new LockLost({ key: lease.key, reason: "superseded" })
         })
@@ -383,14 +301,3 @@ const make = Effect.fnUntraced(function*(
       )
   })
 })
-
-const requireGuarded = (token: number, value: string): Effect.Effect<void, InvalidInput> => {
-  const problem = !Number.isSafeInteger(token) || token < 1
-    ? "its token is not a positive whole number"
-    : !value.isWellFormed()
-    ? "it holds half a surrogate pair"
-    : Buffer.byteLength(value) > maxPayloadBytes
-    ? `it takes more than ${maxPayloadBytes} bytes`
-    : undefined
-  return problem === undefined ? Effect.void : Effect.fail(new InvalidInput({ input: "guarded value", problem }))
-}

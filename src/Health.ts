@@ -1,5 +1,6 @@
 /** Whether Redis, and what is built on it, works: probed on the connections in use, reported with reasons. */
 import { Config, Context, DateTime, Duration, Effect, Layer, Option, Result, Schedule, Stream } from "effect"
+import { finiteMillis } from "./internal/duration.ts"
 import { oneFlight } from "./internal/flight.ts"
 import { checkName } from "./internal/keys.ts"
 import { type HealthDetails, type HealthStatus, type Probe, type ProbeResult, probesOf } from "./internal/probes.ts"
@@ -9,7 +10,7 @@ import { RedisClient } from "./RedisClient.ts"
 import { InvalidInput } from "./RedisError.ts"
 
 export type { HealthDetail, HealthDetails, HealthStatus } from "./internal/probes.ts"
-export type { RedisDetails } from "./internal/redisProbe.ts"
+export type { RedisDetails, RedisFindings } from "./internal/redisProbe.ts"
 
 /** How one component is doing. */
 export interface ComponentHealth {
@@ -141,9 +142,9 @@ const defaults: Settings = {
 const invalid = (input: string, problem: string) => Result.fail(new InvalidInput({ input, problem }))
 
 const positive = (input: string, given: Duration.Input): Result.Result<Duration.Duration, InvalidInput> => {
-  const duration = Duration.fromInput(given)
-  return Option.isSome(duration) && Duration.isFinite(duration.value) && Duration.toMillis(duration.value) > 0
-    ? Result.succeed(duration.value)
+  const millis = finiteMillis(given)
+  return millis !== undefined && millis > 0
+    ? Result.succeed(Duration.millis(millis))
     : invalid(input, "it is not a finite duration above zero")
 }
 
@@ -151,18 +152,13 @@ const readOptions = (options: HealthOptions): Result.Result<Settings, InvalidInp
   Result.gen(function*() {
     const fill = options.fill ?? defaults.fill
     if (!(fill > 0 && fill <= 1)) return yield* invalid("fill", "it is not above 0 and up to 1")
-    const cache = options.cache === undefined ? undefined : Duration.fromInput(options.cache)
-    if (
-      cache !== undefined &&
-      !(Option.isSome(cache) && Duration.isFinite(cache.value) && Duration.toMillis(cache.value) >= 0)
-    ) {
-      return yield* invalid("cache", "it is not a finite duration of zero or more")
-    }
+    const cacheMillis = options.cache === undefined ? defaults.cacheMillis : finiteMillis(options.cache)
+    if (cacheMillis === undefined) return yield* invalid("cache", "it is not a finite duration of zero or more")
     const required = options.required ?? defaults.required
     for (const name of required) yield* checkName("required component", name)
     return {
       deadline: options.deadline === undefined ? defaults.deadline : yield* positive("deadline", options.deadline),
-      cacheMillis: cache === undefined ? defaults.cacheMillis : Duration.toMillis(cache.value),
+      cacheMillis,
       required,
       fill,
       eviction: options.eviction ?? defaults.eviction

@@ -1,5 +1,5 @@
 /** Jobs that wait to be done: enqueue, look at, control. `JobWorker` does them. */
-import { Clock, Context, Duration, Effect, Layer, Result, type Scope, Stream } from "effect"
+import { Clock, Config, Context, Duration, Effect, Layer, Result, type Scope, Stream } from "effect"
 import { notWaitable, waitableMillis } from "./internal/duration.ts"
 import { makeEnqueue } from "./internal/jobEnqueue.ts"
 import { checkId, checkReason } from "./internal/jobOptions.ts"
@@ -125,6 +125,12 @@ export class JobQueue extends Context.Service<JobQueue, {
   /** Queues on Redis. Fails when an option is out of range. */
   static readonly layer = (options: JobQueueOptions = {}): Layer.Layer<JobQueue, InvalidInput, RedisClient> =>
     Layer.effect(this, Effect.flatMap(Effect.fromResult(settingsOf(options)), makeLive))
+
+  /** `layer` with options read from the configuration. */
+  static readonly layerConfig = (
+    options: Config.Wrap<JobQueueOptions>
+  ): Layer.Layer<JobQueue, InvalidInput | Config.ConfigError, RedisClient> =>
+    Layer.unwrap(Effect.map(Config.unwrap(options), (options) => this.layer(options)))
 
   /** Queues in this process, gone with it. Time is Effect's, so that a test moves it. */
   static readonly layerMemory: Layer.Layer<JobQueue> = Layer.sync(this, () => makeMemory(defaults))

@@ -91,7 +91,10 @@ export class PubSub extends Context.Service<PubSub, {
     channel: Channel.Channel<A>,
     options?: Options
   ) => Stream.Stream<A, SubscribeError<Options>>
-  /** `subscribe`, which returns once the server has acknowledged: the stream misses nothing published afterwards. */
+  /**
+   * `subscribe`, which returns once the server has acknowledged: the stream misses nothing published afterwards. It runs
+   * once: two runs would share the messages.
+   */
   readonly subscribeScoped: <A, const Options extends SubscribeOptions = {}>(
     channel: Channel.Channel<A>,
     options?: Options

@@ -1,11 +1,11 @@
 /** Rate limits that all processes count together: several on one subject decided at once, in one round trip. */
 import { Config, Context, Duration, Effect, Layer, Metric, Result, Schema } from "effect"
-import { checkMillis } from "./internal/durations.ts"
+import { checkMillis } from "./internal/duration.ts"
 import { checkName } from "./internal/keys.ts"
 import { type LimitEngine, redisEngine } from "./internal/rateLimitEngine.ts"
 import { makeLines } from "./internal/rateLimitLine.ts"
 import { memoryEngine } from "./internal/rateLimitMemory.ts"
-import { makeOutage, outageMillis } from "./internal/rateLimitOutage.ts"
+import { checkPolicy, makeOutage, type OnUnavailable, outageMillis } from "./internal/rateLimitOutage.ts"
 import { type KnownLimit, knownLimits, shareOf } from "./internal/rateLimitState.ts"
 import { judge, uncounted, type Verdict } from "./internal/rateLimitVerdict.ts"
 import { traced } from "./internal/span.ts"
@@ -13,6 +13,7 @@ import type { RateLimit } from "./RateLimit.ts"
 import { RedisClient } from "./RedisClient.ts"
 import { InvalidInput, type RedisError } from "./RedisError.ts"
 
+export type { OnUnavailable } from "./internal/rateLimitOutage.ts"
 export type { LimitVerdict, Verdict } from "./internal/rateLimitVerdict.ts"
 
 /** `limit` is used up for now, and the call did not want to wait for as long as `retryAfter`. It has used nothing. */
@@ -41,16 +42,6 @@ export class CostAboveLimit extends Schema.TaggedError<CostAboveLimit>()("CostAb
     return `A cost of ${this.cost} never passes limit "${this.limit}", which allows ${this.capacity} at once`
   }
 }
-
-/**
- * What to do while Redis cannot be reached or cannot count:
- * - `fail`: fail with the RedisError
- * - `allow`: let everything pass
- * - `deny`: let nothing pass
- * - `local`: count in this process, and let this share (above 0, up to 1) of each limit pass, like 0.25 for one of four
- *   processes. Buckets keep room for one call at a time; a window whose share is below a call's cost lets none pass.
- */
-export type OnUnavailable = "fail" | "allow" | "deny" | { readonly local: number }
 
 export interface RateLimiterOptions {
   /**
@@ -132,27 +123,48 @@ export class RateLimiter extends Context.Service<RateLimiter, {
     options?: LimitOptions
   ) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | RateLimited | RateLimiterError, R>
 }>()("effect-redis-kit/RateLimiter") {
-  /** Limits that all processes on this Redis count together. */
-  static readonly layer = (options: RateLimiterOptions = {}): Layer.Layer<RateLimiter, never, RedisClient> =>
-    Layer.effect(
-      this,
-      Effect.map(RedisClient, (client) => make((timeoutMillis) => redisEngine(client, timeoutMillis), options))
-    )
+  /** Limits that all processes on this Redis count together. Fails when an option is out of range. */
+  static readonly layer = (options: RateLimiterOptions = {}): Layer.Layer<RateLimiter, InvalidInput, RedisClient> =>
+    Layer.effect(this, Effect.flatMap(Effect.fromResult(settingsOf(options)), makeLive))
 
   /** `layer` with options read from the configuration. */
   static readonly layerConfig = (
     options: Config.Wrap<RateLimiterOptions>
-  ): Layer.Layer<RateLimiter, Config.ConfigError, RedisClient> =>
+  ): Layer.Layer<RateLimiter, InvalidInput | Config.ConfigError, RedisClient> =>
     Layer.unwrap(Effect.map(Config.unwrap(options), (options) => this.layer(options)))
 
   /** Limits within this process, under Effect's Clock. */
-  static readonly layerMemory: Layer.Layer<RateLimiter> = Layer.sync(this, () => make(memoryEngine, {}))
+  static readonly layerMemory: Layer.Layer<RateLimiter> = Layer.sync(this, () => make(memoryEngine(), defaults))
 }
 
 /** Limits on Redis with the default options. */
-export const RateLimiterLive: Layer.Layer<RateLimiter, never, RedisClient> = RateLimiter.layer()
+export const RateLimiterLive: Layer.Layer<RateLimiter, never, RedisClient> = Layer.effect(
+  RateLimiter,
+  Effect.suspend(() => makeLive(defaults))
+)
 
 const hourMillis = 3_600_000
+
+/** Options, checked. */
+interface Settings {
+  readonly onUnavailable: OnUnavailable
+  /** Undefined when the connection says. */
+  readonly timeoutMillis: number | undefined
+}
+
+const defaults: Settings = { onUnavailable: "fail", timeoutMillis: undefined }
+
+const settingsOf = ({ onUnavailable = defaults.onUnavailable, timeout }: RateLimiterOptions) =>
+  Result.map(
+    Result.all([
+      checkPolicy(onUnavailable),
+      timeout === undefined ? Result.succeed(undefined) : checkMillis("rate limiter timeout", timeout, 1, hourMillis)
+    ]),
+    ([onUnavailable, timeoutMillis]): Settings => ({ onUnavailable, timeoutMillis })
+  )
+
+const makeLive = (settings: Settings) =>
+  Effect.map(RedisClient, (client) => make(redisEngine(client, settings.timeoutMillis), settings))
 
 const denials = Metric.counter("redis_ratelimit_denied", {
   description: "Calls that a limit denied",
@@ -175,17 +187,12 @@ interface Request extends Target {
   readonly onUnavailable: OnUnavailable
 }
 
-const make = (engineFor: (timeoutMillis: number | undefined) => LimitEngine, options: RateLimiterOptions) => {
-  const timeout = options.timeout === undefined
-    ? Result.succeed(undefined)
-    : checkMillis("rate limiter timeout", options.timeout, 1, hourMillis)
-  const engine = engineFor(Result.getOrUndefined(timeout))
+const make = (engine: LimitEngine, settings: Settings) => {
   const local = memoryEngine()
   const unlessAway = makeOutage()
   const askInLine = makeLines()
 
   const target = (limits: Limits, subject: string): Result.Result<Target, InvalidInput> => {
-    if (Result.isFailure(timeout)) return Result.fail(timeout.failure)
     const name = checkName("rate limit subject", subject)
     if (Result.isFailure(name)) return Result.fail(name.failure)
     return Result.map(knownLimits(limits), (limits) => ({ limits, subject }))
@@ -194,7 +201,7 @@ const make = (engineFor: (timeoutMillis: number | undefined) => LimitEngine, opt
   const request = (
     given: Limits,
     subject: string,
-    { cost = 1, onUnavailable = options.onUnavailable ?? "fail" }: CheckOptions = {}
+    { cost = 1, onUnavailable = settings.onUnavailable }: CheckOptions = {}
   ): Result.Result<Request, InvalidInput | CostAboveLimit> => {
     const checked = target(given, subject)
     if (Result.isFailure(checked)) return Result.fail(checked.failure)
@@ -203,10 +210,7 @@ const make = (engineFor: (timeoutMillis: number | undefined) => LimitEngine, opt
     for (const { capacity, name } of limits) {
       if (cost > capacity) return Result.fail(new CostAboveLimit({ limit: name, capacity, cost }))
     }
-    if (typeof onUnavailable === "object" && !(onUnavailable.local > 0 && onUnavailable.local <= 1)) {
-      return invalid("local share", "it is not above 0 and at most 1")
-    }
-    return Result.succeed({ limits, subject, cost, onUnavailable })
+    return Result.map(checkPolicy(onUnavailable), (onUnavailable) => ({ limits, subject, cost, onUnavailable }))
   }
 
   const take = (engine: LimitEngine, { cost, limits, subject }: Request, degraded: boolean) =>
@@ -240,7 +244,7 @@ const make = (engineFor: (timeoutMillis: number | undefined) => LimitEngine, opt
   const admit = (request: Request, mostMillis: number): Effect.Effect<Verdict, RateLimited | RedisError> => {
     const check = decide(take, request)
     const asked = mostMillis === 0 ? check : askInLine({
-      line: [request.subject, ...request.limits.map(({ name }) => name)].join("\0"),
+      line: JSON.stringify([request.subject, ...request.limits.map(({ name }) => name)]),
       mostMillis,
       check,
       peek: decide(look, request)

@@ -20,6 +20,8 @@ import { RedisClient } from "./RedisClient.ts"
 import * as RedisConfig from "./RedisConfig.ts"
 import type { InvalidInput, RedisError } from "./RedisError.ts"
 
+export type { WireSchema } from "./internal/codec.ts"
+
 /** What is stored under `key` is not what the schema says: by another version of the program, or by someone else. */
 export class Undecodable extends Schema.TaggedError<Undecodable>()("Undecodable", {
   key: Schema.String,

@@ -18,6 +18,7 @@ import { RedisError } from "./RedisError.ts"
 import type { RedisScript, ScriptValues } from "./RedisScript.ts"
 
 export type { ConnectionState } from "./internal/connection.ts"
+export type { Listener, Subscribe, SubscriptionKind } from "./internal/subscriber.ts"
 
 /** Commands that keep a connection from others: they wait, change its mode, or end it. */
 type Exclusive =

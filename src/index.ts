@@ -7,15 +7,18 @@ export type { RedisSettings, TlsSettings } from "./RedisConfig.ts"
 export {
   type ConnectionState,
   type DuplicateOptions,
+  type Listener,
   RedisClient,
   type ReservedClient,
   type SharedClient,
+  type Subscribe,
+  type SubscriptionKind,
   type UseOptions
 } from "./RedisClient.ts"
 
 export * as RedisScript from "./RedisScript.ts"
 
-export { Redis, RedisLive, type ScanOptions, type SetOptions, Undecodable } from "./Redis.ts"
+export { Redis, RedisLive, type ScanOptions, type SetOptions, Undecodable, type WireSchema } from "./Redis.ts"
 
 export * as Channel from "./Channel.ts"
 export {
@@ -30,14 +33,22 @@ export {
 
 export * as Job from "./Job.ts"
 export { JobCancelled, JobFailed, JobFailureReason, LeaseLost, ResultExpired, ResultTimeout } from "./JobErrors.ts"
-export type { EnqueueOptions, JobCounts, JobEvent, JobInfo, JobPage, QueueRef, TakenJob } from "./JobInfo.ts"
+export type {
+  EnqueueOptions,
+  JobCounts,
+  JobEvent,
+  JobInfo,
+  JobPage,
+  JobState,
+  QueueRef,
+  TakenJob,
+  TransitionKind
+} from "./JobInfo.ts"
 export { JobQueue, JobQueueLive, type JobQueueOptions } from "./JobQueue.ts"
 export { JobWorker, type JobWorkerOptions } from "./JobWorker.ts"
 
+export { DistributedLock, DistributedLockLive, type DistributedLockOptions } from "./DistributedLock.ts"
 export {
-  DistributedLock,
-  DistributedLockLive,
-  type DistributedLockOptions,
   type GuardOptions,
   type Lease,
   type LeaseOptions,
@@ -47,7 +58,7 @@ export {
   LockTaken,
   LockTimeout,
   type Work
-} from "./DistributedLock.ts"
+} from "./Lease.ts"
 
 export * as RateLimit from "./RateLimit.ts"
 export {
@@ -76,7 +87,8 @@ export {
   type HealthStatus,
   type Liveness,
   type Readiness,
-  type RedisDetails
+  type RedisDetails,
+  type RedisFindings
 } from "./Health.ts"
 
 export { type Services, ServicesAuto, ServicesLive, ServicesMemory } from "./Services.ts"

@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Exit, Layer, Option, Result, Scope } from "effect"
+import { Clock, Config, ConfigProvider, Duration, Effect, Exit, Layer, Option, Result, Scope } from "effect"
 import * as fc from "fast-check"
-import { DistributedLock, type Lease } from "../src/DistributedLock.ts"
+import { DistributedLock } from "../src/DistributedLock.ts"
+import type { Lease } from "../src/Lease.ts"
+import { RedisClient } from "../src/RedisClient.ts"
 import { distributedLock } from "./contract/distributedLock.ts"
 import { elapseTest } from "./support/elapse.ts"
 import { movableRedis } from "./support/movableRedis.ts"
@@ -104,5 +106,38 @@ describe("DistributedLock", () => {
           { numRuns: 30 }
         )
       )
+    }))
+
+  it.effect("tells when it is built which of its options is out of range", () =>
+    Effect.gen(function*() {
+      const client = RedisClient.layer({ url: sharedRedisUrl(), namespace: uniqueNamespace() })
+      for (const [options, input] of [[{ ttl: 1 }, "lock ttl"], [{ wait: NaN }, "lock wait"]] as const) {
+        const built = Layer.build(Layer.provide(DistributedLock.layer(options), client))
+        assert.deepInclude(yield* Effect.flip(Effect.scoped(built)), { _tag: "InvalidInput", input })
+      }
+    }))
+
+  it.live("takes from its options, or the configuration, what a call leaves open", () =>
+    Effect.gen(function*() {
+      const remaining = Effect.scoped(Effect.gen(function*() {
+        const locks = yield* DistributedLock
+        yield* locks.acquire("busy")
+        const timeout = yield* Effect.flip(Effect.scoped(locks.acquire("busy")))
+        const status = Option.getOrThrow(yield* locks.inspect("busy"))
+        return [timeout, Duration.toMillis(status.remaining)] as const
+      }))
+      const client = RedisClient.layer({ url: sharedRedisUrl(), namespace: uniqueNamespace() })
+      for (
+        const layer of [
+          DistributedLock.layer({ ttl: "5 minutes", wait: 0 }),
+          DistributedLock.layerConfig({ ttl: Config.Duration("LOCK_TTL"), wait: Config.succeed(0) }).pipe(
+            Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ LOCK_TTL: "5 minutes" })))
+          )
+        ]
+      ) {
+        const [timeout, millis] = yield* Effect.provide(remaining, Layer.provide(layer, client))
+        assert.deepInclude(timeout, { _tag: "LockTimeout", waitedMillis: 0 })
+        assert.approximately(millis, 300_000, 10_000)
+      }
     }))
 })

@@ -336,6 +336,7 @@ describe("Health's options", () => {
     ["deadline", { deadline: "Infinity" }],
     ["cache", { cache: "Infinity" }],
     ["cache", { cache: -1 }],
+    ["cache", { cache: NaN }],
     ["fill", { fill: 0 }],
     ["fill", { fill: Number.NaN }],
     ["required component", { required: [""] }]

@@ -43,6 +43,20 @@ const keysOf = (namespace: string) =>
   Effect.flatMap(RedisClient, ({ use }) => use("keys", (redis) => redis.keys(`${namespace}:*`)))
 
 describe("RateLimiter on Redis", () => {
+  it.live("tells when it is built which of its options is out of range", () =>
+    Effect.gen(function*() {
+      const cases: ReadonlyArray<readonly [RateLimiterOptions, string]> = [
+        [{ timeout: 0 }, "rate limiter timeout"],
+        [{ timeout: "2 hours" }, "rate limiter timeout"],
+        [{ onUnavailable: { local: 0 } }, "local share"],
+        [{ onUnavailable: { local: NaN } }, "local share"]
+      ]
+      for (const [options, input] of cases) {
+        const built = Layer.build(Layer.provide(RateLimiter.layer(options), client()))
+        assert.deepInclude(yield* Effect.flip(Effect.scoped(built)), { _tag: "InvalidInput", input })
+      }
+    }))
+
   it.live("keeps one key for each limit, all of a subject in one slot, and each with an end", () =>
     Effect.gen(function*() {
       const { namespace, use } = yield* RedisClient

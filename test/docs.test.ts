@@ -1,9 +1,8 @@
 /** What the documentation shows is true: docstring examples compile, and README's code is code that CI runs. */
 import { assert, describe, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
-import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { mkdirSync } from "node:fs"
-import { join } from "node:path"
+import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { promisify } from "node:util"
 
 const root = join(import.meta.dirname, "..")
@@ -68,9 +67,24 @@ describe("The documentation", () => {
     }
   })
 
-  it("links in README to files that exist", () => {
-    const links = Array.from(read("README.md").matchAll(/\]\((?!https?:|#)([^)#\s]+)/g), ([, path]) => path!)
-    assert.isNotEmpty(links)
-    for (const path of links) assert.doesNotThrow(() => readFileSync(join(root, path)), undefined, path)
+  it("links in READMEs to files that exist", () => {
+    for (const readme of ["README.md", "examples/service/README.md"]) {
+      const links = Array.from(read(readme).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g), ([, path]) => path!)
+      assert.isNotEmpty(links)
+      for (const path of links) assert.isTrue(existsSync(join(root, dirname(readme), path)), `${readme}: ${path}`)
+    }
+  })
+
+  it("lists every variable that the connection and the example service read", () => {
+    for (
+      const [source, list] of [
+        ["src/RedisConfig.ts", ".env.example"],
+        ["examples/service/config.ts", "examples/service/README.md"]
+      ] as const
+    ) {
+      const variables = Array.from(read(source).matchAll(/"([A-Z][A-Z_]{3,})"/g), ([, name]) => name!)
+      assert.isAbove(variables.length, 10)
+      for (const name of variables) assert.match(read(list), new RegExp(`\\b${name}\\b`), `${name} is not in ${list}`)
+    }
   })
 })

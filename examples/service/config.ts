@@ -7,9 +7,11 @@ import { join } from "node:path"
 const malformed = (problem: string) =>
   Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message: problem })))
 
+const isSmtpUrl = (text: string): boolean => /^smtps?:\/\/[^\s]/.test(text) && URL.canParse(text)
+
 const smtpUrl = Config.option(Config.Redacted("SMTP_URL")).pipe(Config.mapEffect((url) => {
   const given = Option.getOrUndefined(Option.filter(url, (text) => Redacted.value(text).trim() !== ""))
-  if (given === undefined || /^smtps?:\/\/[^\s]/.test(Redacted.value(given))) return Effect.succeed(given)
+  if (given === undefined || isSmtpUrl(Redacted.value(given))) return Effect.succeed(given)
   return malformed("SMTP_URL is malformed: expected smtp://user:password@host:587, or smtps://")
 }))
 
@@ -20,6 +22,16 @@ const wholeNumber = (name: string, least: number, most: number, otherwise: numbe
       number >= least && number <= most
         ? Effect.succeed(number)
         : malformed(`${name} is out of range: expected ${least} to ${most}`)
+    )
+  )
+
+const duration = (name: string, least: Duration.Duration, most: Duration.Duration, otherwise: Duration.Duration) =>
+  Config.Duration(name).pipe(
+    Config.withDefault(otherwise),
+    Config.mapEffect((duration) =>
+      Duration.between(duration, { minimum: least, maximum: most })
+        ? Effect.succeed(duration)
+        : malformed(`${name} is out of range: expected ${Duration.format(least)} to ${Duration.format(most)}`)
     )
   )
 
@@ -34,15 +46,15 @@ const config = Config.all({
   /** How many appointments a client may post in a minute. */
   postsPerMinute: wholeNumber("POSTS_PER_MINUTE", 1, 1_000_000, 100),
   /** How long an appointment is kept after its message is due. */
-  appointmentTtl: Config.Duration("APPOINTMENT_TTL").pipe(Config.withDefault(Duration.days(7))),
+  appointmentTtl: duration("APPOINTMENT_TTL", Duration.minutes(1), Duration.days(3650), Duration.days(7)),
   /** How often a quiet event stream shows that it lives. */
-  heartbeat: Config.Duration("HEARTBEAT").pipe(Config.withDefault(Duration.seconds(15))),
+  heartbeat: duration("HEARTBEAT", Duration.millis(10), Duration.hours(1), Duration.seconds(15)),
   /** How many messages a worker process sends at once. */
   concurrency: wholeNumber("CONCURRENCY", 1, 500, 10),
   /** How often a message is tried before it is a dead letter. */
   attempts: wholeNumber("NOTIFY_ATTEMPTS", 1, 100, 5),
   /** How long after the first failure it is tried again; each further time takes twice as long. */
-  backoff: Config.Duration("NOTIFY_BACKOFF").pipe(Config.withDefault(Duration.seconds(1))),
+  backoff: duration("NOTIFY_BACKOFF", Duration.zero, Duration.days(1), Duration.seconds(1)),
   /** Where mails are handed over. Without it they become files. */
   smtpUrl,
   /** Where those files are put. */

@@ -2,9 +2,7 @@
  * Glob patterns as the server reads them: byte by byte. In ranges like `[a-ä]`, bytes beyond ASCII come last here; on a
  * server that depends on its processor.
  */
-
-/** One byte of a key, or any number of them. */
-type Token = "*" | ((byte: string) => boolean)
+import { matchesTokens, type Token } from "./globMatch.ts"
 
 // A character of such a text is a byte of the UTF-8 that the server sees.
 const bytesOf = (text: string): string => Buffer.from(text).toString("latin1")
@@ -12,7 +10,7 @@ const bytesOf = (text: string): string => Buffer.from(text).toString("latin1")
 /** Whether a key matches. Any pattern means something: a `[` that is not closed goes to the end. */
 export const parseGlob = (pattern: string): (key: string) => boolean => {
   const tokens = parse(bytesOf(pattern))
-  return (key) => matches(tokens, bytesOf(key))
+  return (key) => matchesTokens(tokens, bytesOf(key))
 }
 
 const parse = (pattern: string): ReadonlyArray<Token> => {
@@ -48,27 +46,4 @@ const parseClass = (pattern: string, start: number): { readonly matches: (byte: 
     ranges.push([pattern[i]!, pattern[i]!])
   }
   return { matches: (byte) => ranges.some(([from, to]) => from <= byte && byte <= to) !== negated, end: i }
-}
-
-// Only the last `*` is ever tried again, so that no pattern takes more than the product of both lengths.
-const matches = (tokens: ReadonlyArray<Token>, bytes: string): boolean => {
-  let token = 0
-  let at = 0
-  let star = -1
-  let starredTo = 0
-  while (at < bytes.length) {
-    const expected = tokens[token]
-    if (expected === "*") {
-      star = token++
-      starredTo = at
-    } else if (expected?.(bytes[at]!) === true) {
-      token++
-      at++
-    } else if (star >= 0) {
-      token = star + 1
-      at = ++starredTo
-    } else return false
-  }
-  while (tokens[token] === "*") token++
-  return token === tokens.length
 }

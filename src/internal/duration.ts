@@ -1,5 +1,6 @@
 /** Durations from callers, checked. */
-import { Duration, Option } from "effect"
+import { Duration, Option, Result } from "effect"
+import { InvalidInput } from "../RedisError.ts"
 
 /**
  * A duration in milliseconds; undefined when it is negative, infinite, or none at all. Effect reads NaN as zero, which
@@ -10,6 +11,22 @@ export const finiteMillis = (input: Duration.Input): number | undefined => {
   if (typeof input === "string" && input.trimStart().startsWith("-")) return undefined
   const millis = Option.map(Duration.fromInput(input), Duration.toMillis)
   return Option.isSome(millis) && Number.isFinite(millis.value) && millis.value >= 0 ? millis.value : undefined
+}
+
+/**
+ * Whole milliseconds, rounded up; refuses what is not between `least` and `most` milliseconds. `input` names it, like
+ * `lock ttl`.
+ */
+export const checkMillis = (
+  input: string,
+  duration: Duration.Input,
+  least: number,
+  most: number
+): Result.Result<number, InvalidInput> => {
+  const millis = Math.ceil(finiteMillis(duration) ?? NaN)
+  if (millis >= least && millis <= most) return Result.succeed(millis)
+  const [from, to] = [least, most].map((limit) => Duration.format(Duration.millis(limit)))
+  return Result.fail(new InvalidInput({ input, problem: `it is not between ${from} and ${to}` }))
 }
 
 // Half of the last time that a date can have, so that now and a delay do not add up to more.

@@ -1,6 +1,7 @@
 /** Glob patterns over names that are escaped on the wire. */
 import { Result } from "effect"
 import { InvalidInput } from "../RedisError.ts"
+import { matchesTokens, type Token } from "./globMatch.ts"
 import { escapeName } from "./keys.ts"
 
 /** A pattern, as it is meant and as the server is told. */
@@ -12,9 +13,6 @@ export interface Glob {
    */
   readonly spelled: string
 }
-
-/** One character of a name, or any number of them. */
-type Token = "*" | ((character: string) => boolean)
 
 /** The inclusive range of characters that a class holds. */
 type Range = readonly [from: string, to: string]
@@ -48,7 +46,10 @@ export const parseGlob = (pattern: string): Result.Result<Glob, InvalidInput> =>
       i = read.end
     } else literal(character === "\\" && i + 1 < characters.length ? characters[++i]! : character)
   }
-  return Result.succeed({ matches: (name) => matches(tokens, Array.from(name)), spelled: spelled.replace(/\*+/g, "*") })
+  return Result.succeed({
+    matches: (name) => matchesTokens(tokens, Array.from(name)),
+    spelled: spelled.replace(/\*+/g, "*")
+  })
 }
 
 const readClass = (characters: ReadonlyArray<string>, start: number) => {
@@ -81,26 +82,3 @@ const codeOf = (character: string) => character.codePointAt(0)!
 // One byte each, and the same when escaped: the server may decide on these.
 const isPlain = ([from, to]: Range) =>
   [/^[0-9]$/, /^[A-Z]$/, /^[a-z]$/].some((kind) => kind.test(from) && kind.test(to))
-
-// Only the last `*` is ever tried again, so that no pattern takes more than the product of both lengths.
-const matches = (tokens: ReadonlyArray<Token>, characters: ReadonlyArray<string>): boolean => {
-  let token = 0
-  let character = 0
-  let star = -1
-  let starredTo = 0
-  while (character < characters.length) {
-    const expected = tokens[token]
-    if (expected === "*") {
-      star = token++
-      starredTo = character
-    } else if (expected?.(characters[character]!) === true) {
-      token++
-      character++
-    } else if (star >= 0) {
-      token = star + 1
-      character = ++starredTo
-    } else return false
-  }
-  while (tokens[token] === "*") token++
-  return token === tokens.length
-}

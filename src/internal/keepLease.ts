@@ -1,6 +1,7 @@
 /** Keeps a lease alive, and knows when it can no longer be trusted. */
 import { type Clock, Duration, Effect, Exit } from "effect"
 import type { RedisError } from "../RedisError.ts"
+import { monotonicMillis } from "./monotonic.ts"
 
 /** How a lease ended: the server says that it is not ours, or could not be asked before it passed. */
 export type Loss = "removed" | "unconfirmed"
@@ -14,9 +15,6 @@ export interface KeptLease {
   /** Extends it each third of its time. Ends when it is lost. */
   readonly keep: Effect.Effect<Loss>
 }
-
-/** Milliseconds that only ever grow, from an arbitrary origin. */
-export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 // The work is interrupted this much before the lease passes, so that it has ended by then.
 const marginOf = (ttlMillis: number) => ttlMillis / 10

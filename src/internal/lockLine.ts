@@ -2,9 +2,9 @@
 import { Cause, Duration, Effect, Exit, Metric, Option, type Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import type { RedisError } from "../RedisError.ts"
-import { monotonicMillis } from "./keepLease.ts"
 import type { Attempt, LockEngine, Wakes } from "./lockEngine.ts"
 import type { LockRequest } from "./lockRequest.ts"
+import { monotonicMillis } from "./monotonic.ts"
 
 /** What a request has got. */
 export interface Taken {

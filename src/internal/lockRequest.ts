@@ -1,17 +1,21 @@
 /** A request for a lock, checked. */
 import { type Duration, Result } from "effect"
-import type { InvalidInput } from "../RedisError.ts"
-import { checkMillis } from "./durations.ts"
-import { checkName } from "./keys.ts"
+import { InvalidInput } from "../RedisError.ts"
+import { maxPayloadBytes } from "./codec.ts"
+import { checkMillis } from "./duration.ts"
 import type { Place } from "./lockEngine.ts"
 
+/** How long a lock's lease lasts, and how long a request waits for it. */
+export interface LockTimes {
+  readonly ttlMillis: number
+  readonly waitMillis: number
+}
+
 /** Its owner is one acquisition, not a program or a fiber. */
-export interface LockRequest {
+export interface LockRequest extends LockTimes {
   readonly key: string
   readonly place: Place
   readonly owner: string
-  readonly ttlMillis: number
-  readonly waitMillis: number
 }
 
 const leastTtlMillis = 100
@@ -25,17 +29,27 @@ export const checkTtl = (ttl: Duration.Input): Result.Result<number, InvalidInpu
 export const checkGuardTtl = (ttl: Duration.Input): Result.Result<number, InvalidInput> =>
   checkMillis("guarded ttl", ttl, 1, 3650 * longestMillis)
 
-/** The key, ttl and wait of a request. */
-export const checkLock = (
-  key: string,
-  ttl: Duration.Input,
-  wait: Duration.Input
-): Result.Result<Pick<LockRequest, "key" | "ttlMillis" | "waitMillis">, InvalidInput> => {
-  const name = checkName("lock key", key)
-  if (Result.isFailure(name)) return Result.fail(name.failure)
-  const ttlMillis = checkTtl(ttl)
+/** The times that are given, and those of `otherwise` for the rest. */
+export const checkTimes = (
+  given: { readonly ttl?: Duration.Input | undefined; readonly wait?: Duration.Input | undefined },
+  otherwise: LockTimes
+): Result.Result<LockTimes, InvalidInput> => {
+  const ttlMillis = given.ttl === undefined ? Result.succeed(otherwise.ttlMillis) : checkTtl(given.ttl)
   if (Result.isFailure(ttlMillis)) return Result.fail(ttlMillis.failure)
-  const waitMillis = checkMillis("lock wait", wait, 0, longestMillis)
-  if (Result.isFailure(waitMillis)) return Result.fail(waitMillis.failure)
-  return Result.succeed({ key, ttlMillis: ttlMillis.success, waitMillis: waitMillis.success })
+  const waitMillis = given.wait === undefined
+    ? Result.succeed(otherwise.waitMillis)
+    : checkMillis("lock wait", given.wait, 0, longestMillis)
+  return Result.map(waitMillis, (waitMillis) => ({ ttlMillis: ttlMillis.success, waitMillis }))
+}
+
+/** What is written under a token. */
+export const checkGuarded = (token: number, value: string): Result.Result<void, InvalidInput> => {
+  const problem = !Number.isSafeInteger(token) || token < 1
+    ? "its token is not a positive whole number"
+    : !value.isWellFormed()
+    ? "it holds half a surrogate pair"
+    : Buffer.byteLength(value) > maxPayloadBytes
+    ? `it takes more than ${maxPayloadBytes} bytes`
+    : undefined
+  return problem === undefined ? Result.void : Result.fail(new InvalidInput({ input: "guarded value", problem }))
 }

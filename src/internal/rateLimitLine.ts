@@ -1,6 +1,6 @@
 /** Waiting for a turn: those who wait for the same limits in this process pass in the order in which they came. */
 import { Clock, Deferred, Duration, Effect, Exit, Option } from "effect"
-import { monotonicMillis } from "./rateLimitOutage.ts"
+import { monotonicMillis } from "./monotonic.ts"
 import type { Verdict } from "./rateLimitVerdict.ts"
 
 /** What to ask, and how: `check` takes when it may, `peek` never does. */

@@ -1,6 +1,23 @@
 /** What a rate limiter does while Redis is away. */
-import { Clock, Effect } from "effect"
-import type { RedisError, RedisErrorReason } from "../RedisError.ts"
+import { Clock, Effect, Result } from "effect"
+import { InvalidInput, type RedisError, type RedisErrorReason } from "../RedisError.ts"
+import { monotonicMillis } from "./monotonic.ts"
+
+/**
+ * What to do while Redis cannot be reached or cannot count:
+ * - `fail`: fail with the RedisError
+ * - `allow`: let everything pass
+ * - `deny`: let nothing pass
+ * - `local`: count in this process, and let this share (above 0, up to 1) of each limit pass, like 0.25 for one of four
+ *   processes. Buckets keep room for one call at a time; a window whose share is below a call's cost lets none pass.
+ */
+export type OnUnavailable = "fail" | "allow" | "deny" | { readonly local: number }
+
+/** Refuses a share that is none. */
+export const checkPolicy = (policy: OnUnavailable): Result.Result<OnUnavailable, InvalidInput> =>
+  typeof policy === "object" && !(policy.local > 0 && policy.local <= 1)
+    ? Result.fail(new InvalidInput({ input: "local share", problem: "it is not above 0 and at most 1" }))
+    : Result.succeed(policy)
 
 // It cannot be reached, or cannot count. What a change of the program or the server's rules has to mend is not here.
 const away: ReadonlySet<RedisErrorReason> = new Set([
@@ -42,6 +59,3 @@ export const makeOutage = () => {
       })
     })
 }
-
-/** Effect's monotonic time in milliseconds. */
-export const monotonicMillis = (clock: Clock.Clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1e6

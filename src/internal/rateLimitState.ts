@@ -2,7 +2,7 @@
 import { type Duration, Result } from "effect"
 import type { RateLimit } from "../RateLimit.ts"
 import { InvalidInput } from "../RedisError.ts"
-import { checkMillis } from "./durations.ts"
+import { checkMillis } from "./duration.ts"
 import { checkName, escapeName } from "./keys.ts"
 
 /**

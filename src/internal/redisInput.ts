@@ -1,7 +1,7 @@
 /** What the everyday commands take: checked before anything is sent. */
 import { type Duration, Effect, Result } from "effect"
 import { InvalidInput, type RedisError } from "../RedisError.ts"
-import { checkMillis } from "./durations.ts"
+import { checkMillis } from "./duration.ts"
 import { checkName } from "./keys.ts"
 import type { SetHow } from "./redisEngine.ts"
 

@@ -39,6 +39,7 @@ export type RedisDetails = {
   readonly maxClients?: number | undefined
 }
 
+/** How the connection for commands and its server are doing. */
 export interface RedisFindings {
   readonly status: HealthStatus
   readonly reasons: ReadonlyArray<string>

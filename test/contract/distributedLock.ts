@@ -1,6 +1,7 @@
 import { assert, layer as suite } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber, type Layer, Option, Scope } from "effect"
-import { DistributedLock, type Lease } from "../../src/DistributedLock.ts"
+import { DistributedLock } from "../../src/DistributedLock.ts"
+import type { Lease } from "../../src/Lease.ts"
 import { type Elapse, elapseLive } from "../support/elapse.ts"
 import { pausableClock } from "../support/pausableClock.ts"
 

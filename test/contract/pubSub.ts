@@ -341,6 +341,28 @@ export const pubSub = <E>(
         assert.deepStrictEqual(yield* collect(messages, 1), [2])
       }))
 
+    it.effect("takes what a schema throws for a value that does not fit it, and goes on", () =>
+      Effect.gen(function*() {
+        const pubsub = yield* PubSub
+        const throwing = Schema.Any.check(Schema.makeFilter((value) => {
+          if (value === "throw") throw new Error("a bug in a schema")
+          return true
+        }))
+        const channel = Channel.make("throwing", throwing)
+        const events = yield* pubsub.eventsScoped(channel)
+        for (const value of ["throw", 1n, undefined]) {
+          assert.deepInclude(yield* Effect.flip(pubsub.publish(channel, value)), {
+            _tag: "InvalidInput",
+            input: "message"
+          })
+        }
+        yield* pubsub.publish(Channel.make("throwing", Schema.String), "throw")
+        yield* pubsub.publish(channel, "fine")
+        const [first, second] = yield* collect(events, 2)
+        assert.strictEqual(first?._tag, "Undecodable")
+        assert.deepStrictEqual(second, { _tag: "Message", channel: "throwing", message: "fine" })
+      }))
+
     it.effect("keeps the members of a family apart", () =>
       Effect.gen(function*() {
         const pubsub = yield* PubSub

@@ -220,6 +220,21 @@ export const redis = <E>(
         }
       }))
 
+    it.effect("takes what a schema throws for a value that does not fit it", () =>
+      Effect.gen(function*() {
+        const redis = yield* Redis
+        const throwing = Schema.Any.check(Schema.makeFilter((value) => {
+          if (value === "throw") throw new Error("a bug in a schema")
+          return true
+        }))
+        for (const value of ["throw", 1n, undefined]) {
+          const error = yield* Effect.flip(redis.setJson("throwing", throwing, value))
+          assert.deepInclude(error, { _tag: "InvalidInput", input: "value" })
+        }
+        yield* redis.set("throwing", "\"throw\"")
+        assert.strictEqual((yield* Effect.flip(redis.getJson("throwing", throwing)))._tag, "Undecodable")
+      }))
+
     it.effect("refuses what its schema does not take, and stores nothing", () =>
       Effect.gen(function*() {
         const redis = yield* Redis

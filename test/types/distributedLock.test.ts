@@ -1,6 +1,7 @@
 import { Context, Effect, type Option, type Scope } from "effect"
 import { describe, expectTypeOf, it } from "vitest"
-import type { DistributedLock, Lease, LockLost, LockStatus, LockTaken, LockTimeout } from "../../src/DistributedLock.ts"
+import type { DistributedLock } from "../../src/DistributedLock.ts"
+import type { Lease, LockLost, LockStatus, LockTaken, LockTimeout } from "../../src/Lease.ts"
 import type { InvalidInput, RedisError } from "../../src/RedisError.ts"
 
 class Mailer extends Context.Service<Mailer, { readonly send: Effect.Effect<number, "bounced"> }>()("test/Mailer") {}
