@@ -1,6 +1,6 @@
 /** What a queue does at its limits: a full server, a long history, many who wait, and records of other versions. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Layer, Schema } from "effect"
+import { Clock, Config, ConfigProvider, Effect, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { setTimeout as sleep } from "node:timers/promises"
 import { makeHolder } from "../src/internal/jobHolder.ts"
@@ -203,4 +203,20 @@ describe("A holder that cannot reach its queue", () => {
       yield* TestClock.adjust(3000)
       assert.deepStrictEqual(ends, [])
     }).pipe(Effect.scoped))
+})
+
+describe("JobQueue.layerConfig", () => {
+  it.live("reads its options from the configuration, and refuses those that are out of range", () =>
+    Effect.gen(function*() {
+      const build = (MAX_CRASHES: string) =>
+        Layer.build(
+          JobQueue.layerConfig({ maxCrashes: Config.Int("MAX_CRASHES") }).pipe(
+            Layer.provide(RedisClient.layer({ url: sharedRedisUrl(), namespace: uniqueNamespace() })),
+            Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ MAX_CRASHES })))
+          )
+        ).pipe(Effect.scoped)
+      yield* build("2")
+      const refused = yield* Effect.flip(build("0"))
+      assert.deepInclude(refused, { _tag: "InvalidInput", input: "maxCrashes" })
+    }))
 })
