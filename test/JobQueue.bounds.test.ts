@@ -75,10 +75,10 @@ describe("A full server", () => {
       yield* Effect.gen(function*() {
         const queue = yield* JobQueue
         yield* queue.enqueueAll(Text, ["a", "b", "c"])
-        const [a, b] = yield* queue.take(Text, 2, { lease: "150 millis" })
+        const [a, b] = yield* queue.take(Text, 2, { lease: "600 millis" })
         yield* server.cli("CONFIG", "SET", "maxmemory", "1")
         assert.include(yield* Effect.flip(queue.enqueue(Text, "d")), { reason: "out-of-memory", outcome: "Rejected" })
-        yield* Effect.promise(() => sleep(190))
+        yield* Effect.promise(() => sleep(700))
         const [c] = yield* queue.take(Text, 1)
         for (const job of [a, b, c]) yield* job!.complete("done")
         assert.include(yield* queue.counts(Text), { waiting: 0, active: 0, finished: 3 })
