@@ -64,8 +64,8 @@ export interface JobContext {
   /** When it was enqueued, by the producer's clock, in milliseconds since 1970. */
   readonly enqueuedAt: number
   /**
-   * Grows with each claim of any job in the queue. A write elsewhere that carries it can be refused when a later claim
-   * has written already.
+   * Grows with each claim of this job. A write elsewhere that carries it can be refused when a later claim has written
+   * already. Jobs of a queue that are claimed together share it.
    */
   readonly fencingToken: number
 }

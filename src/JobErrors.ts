@@ -46,9 +46,9 @@ export class ResultExpired extends Schema.TaggedError<ResultExpired>()("ResultEx
   }
 }
 
-/** The lease of a job that was taken has passed, and somebody else may have it. */
+/** A job that was taken is not held any more: it has been settled, or its lease has passed and somebody else may have it. */
 export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", { id: Schema.String }) {
   override get message(): string {
-    return `The lease of job ${this.id} has passed, and somebody else may have it`
+    return `Job ${this.id} is not held any more: it has been settled, or its lease has passed`
   }
 }

@@ -12,7 +12,10 @@ export type QueueRef = string | AnyJob | { readonly queue: string; readonly shar
 
 /** How one job is to be run, where it differs from its definition. */
 export interface EnqueueOptions {
-  /** Enqueueing an id again while the job or its outcome is known does nothing. Default: a new id. */
+  /**
+   * Up to 256 bytes without control characters. Enqueueing an id again while the job or its outcome is known does
+   * nothing. Default: a new id.
+   */
   readonly id?: string | undefined
   /** How long it waits before it may run. */
   readonly delay?: Duration.Input | undefined
@@ -25,7 +28,7 @@ export interface EnqueueOptions {
   readonly attempts?: number | undefined
   readonly backoff?: Backoff | undefined
   readonly timeout?: Duration.Input | undefined
-  /** Whose job it is; events carry it. */
+  /** Whose job it is; events carry it. Up to 256 bytes without control characters. */
   readonly tenant?: string | undefined
   readonly tags?: ReadonlyArray<string> | undefined
 }

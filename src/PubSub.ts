@@ -46,7 +46,7 @@ export type SubscribeError<Options> = InvalidInput | RedisError | BufferError<Op
 
 /**
  * Publishes and subscribes. Messages of one publisher on one channel arrive in order, at most once: who does not listen
- * when a message is published never gets it. For history, use `EventLog`.
+ * when a message is published never gets it.
  *
  * All subscribers in a process share one connection, and one server subscription for each channel and pattern. Streams
  * end when the layer's scope closes.

@@ -70,6 +70,7 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
   const early = new Map<string, string>()
   let underWay = 0
   let beatDue = false
+  let onFirst: (() => void) | undefined
 
   const takeSettled = () => {
     let count = 0
@@ -137,6 +138,7 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
                 }
                 // Before `receive`: a handler that is done at once settles it there.
                 held.set(claim.id, job)
+                onFirst?.()
                 job.onEnd = receive(claim)
                 const reason = early.get(claim.id)
                 if (reason !== undefined) job.onEnd({ kind: "cancelled", reason })
@@ -172,6 +174,15 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
     keep: (report) =>
       Effect.clockWith((clock) => {
         const rest = Effect.suspend(() => {
+          // With nothing to keep there is nothing to do, for however long.
+          if (held.size === 0) {
+            return Effect.callback<void>((resume) => {
+              onFirst = () => {
+                onFirst = undefined
+                resume(Effect.void)
+              }
+            })
+          }
           const now = monotonicMillis(clock)
           let millis = leaseMillis / 3
           for (const job of held.values()) {

@@ -1,5 +1,5 @@
 /** Works off one queue: claims as many jobs as there is room for, runs them, reports, and rests when there is nothing. */
-import { type Context, Effect, type Fiber, Random, Result, Schedule, type Scope } from "effect"
+import { Cause, type Context, Effect, type Exit, type Fiber, Random, Result, Schedule, type Scope } from "effect"
 import type { JobContext, JobHandler } from "../Job.ts"
 import { compile } from "./compiledJob.ts"
 import { attemptsOf, AttemptTimeout, cancelled, hopeless, reportOf } from "./jobAttempt.ts"
@@ -26,8 +26,12 @@ export interface JobLoop {
 
 // A job of a kind that this worker does not know waits for one that does, without being passed round in circles.
 const unknownKindMillis = 1000
+/** How many kinds of them are told of in the log, once each. */
+const unknownKindsTold = 100
 // As long as a command may take, and a reconnection after it: a worker that is silent for longer has stopped.
 const silenceMillis = 10_000
+/** How long it rests when nothing is lost on the way: it is woken for whatever there is. */
+const longestRestMillis = 2 ** 31 - 1
 const firstRetryMillis = 50
 const lastRetryMillis = 2000
 /** How long an idle worker that closes waits for the reply to its last step. */
@@ -73,7 +77,7 @@ export const startLoop = <R>(
       while (!isOver()) {
         bell.reset()
         const want = state.closing || state.paused ? 0 : options.concurrency - runner.running()
-        let rest = options.pollMillis
+        let rest = engine.losesLetters ? options.pollMillis : longestRestMillis
         if ((state.closing || state.paused) && mayBeCalled) {
           // Whoever rests, or is going, must not be called in place of one who can.
           mayBeCalled = false
@@ -91,7 +95,10 @@ export const startLoop = <R>(
             retryMillis = Math.min(2 * retryMillis, lastRetryMillis)
             continue
           }
-          retryMillis = firstRetryMillis
+          if (retryMillis !== firstRetryMillis) {
+            yield* Effect.logInfo(`Queue "${queue.name}" is reached again`)
+            retryMillis = firstRetryMillis
+          }
           const { claims, nextMillis } = reply.success
           yield* monitor.stepped(claims.length)
           if (holder.hasReports() || (want > 0 && claims.length === want)) continue
@@ -199,6 +206,7 @@ const makeRunner = <R>(
   onEnd: (report: Report | undefined) => void
 ) => {
   const running = new Set<Running>()
+  const unknownKinds = new Set<string>()
   const fork = Effect.runForkWith(context)
   const noHold = () => {}
 
@@ -227,8 +235,10 @@ const makeRunner = <R>(
     fiber.addObserver((exit) => {
       running.delete(entry)
       const interrupted = exit._tag === "Failure" && entry.end !== undefined
-      if (!interrupted) settle(claim, reportOf(exit, job, record, compiled, random()))
-      else if (entry.end?.kind === "cancelled") settle(claim, cancelled(job, record, entry.end.reason))
+      if (!interrupted) {
+        tellOfDefect(exit, claim)
+        settle(claim, reportOf(exit, job, record, compiled, random()))
+      } else if (entry.end?.kind === "cancelled") settle(claim, cancelled(job, record, entry.end.reason))
       else if (entry.end?.kind === "shutdown") settle(claim, { kind: "release", delayMillis: 0 })
       else {
         fork(Effect.logWarning(`Job ${claim.id} of queue "${queue.name}" lost its lease and was interrupted`))
@@ -243,7 +253,17 @@ const makeRunner = <R>(
     entry.fiber.interruptUnsafe()
   }
 
+  // A mistake in the handler: its place is in the stack, which is stored nowhere.
+  const tellOfDefect = (exit: Exit.Exit<unknown, unknown>, claim: Claim) => {
+    if (exit._tag === "Failure" && Cause.hasDies(exit.cause)) {
+      fork(Effect.logError(`The handler of job ${claim.id} of queue "${queue.name}" died`, exit.cause))
+    }
+  }
+
   const settle = (claim: Claim, report: Report) => {
+    if (report.kind === "dead") {
+      fork(Effect.logWarning(`Job ${claim.id} of queue "${queue.name}" failed for good, and is a dead letter`))
+    }
     holder.settle(claim.id, claim.token, report)
     onEnd(report)
   }
@@ -255,8 +275,13 @@ const makeRunner = <R>(
         settle(claim, hopeless("", claim, { reason: "undecodable", message: "its record is of an unknown version" }))
         return noHold
       }
-      const handler = handlers.get(claim.record.name || queue.name)
+      const name = claim.record.name || queue.name
+      const handler = handlers.get(name)
       if (handler === undefined) {
+        if (!unknownKinds.has(name) && unknownKinds.size < unknownKindsTold) {
+          unknownKinds.add(name)
+          fork(Effect.logWarning(`This worker of queue "${queue.name}" has no handler for its jobs named "${name}"`))
+        }
         settle(claim, { kind: "release", delayMillis: unknownKindMillis })
         return noHold
       }

@@ -1,6 +1,6 @@
 /** Waits for a job's end, without asking again and again, and without missing it. */
 import { Deferred, Duration, Effect, Option, Result } from "effect"
-import type { Job } from "../Job.ts"
+import type { AnyJob, Job } from "../Job.ts"
 import { JobCancelled, JobFailed, ResultExpired, ResultTimeout } from "../JobErrors.ts"
 import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile, type CompiledJob } from "./compiledJob.ts"
@@ -14,7 +14,7 @@ import { traced } from "./span.ts"
 // A letter may be lost with a connection; then the result is found this much later.
 const lookAgainAfter = Duration.seconds(5)
 
-type Ended<A, E> = Effect.Effect<A, E | JobFailed | JobCancelled | ResultExpired>
+type Ended<A, E> = Effect.Effect<A, E | JobFailed | JobCancelled | ResultExpired | InvalidInput>
 
 /** `result` over an engine. */
 export const makeResult = (engine: QueueEngine) =>
@@ -33,7 +33,7 @@ export const makeResult = (engine: QueueEngine) =>
   return traced(
     Effect.flatMap(
       Effect.timeoutOrElse(waiting, { duration: millis, orElse: () => Effect.fail(new ResultTimeout({ id })) }),
-      (known): Ended<A, E> => toResult(id, known, compile(job))
+      (known): Ended<A, E> => toResult(job, id, known, compile(job))
     ),
     `JobQueue.result`,
     "client",
@@ -68,12 +68,17 @@ const waitFor = (
 const isOver = (known: JobSnapshot | undefined): boolean => known === undefined || known.outcome !== undefined
 
 const toResult = <A, E>(
+  job: AnyJob,
   id: string,
   known: JobSnapshot | undefined,
   compiled: CompiledJob<any, A, E>
 ): Ended<A, E> => {
   const outcome = known?.outcome
   if (outcome === undefined) return Effect.fail(new ResultExpired({ id }))
+  const name = known?.record?.name || outcome.name || job.queue
+  if (name !== job.name) {
+    return Effect.fail(new InvalidInput({ input: "job id", problem: `it is that of a job named "${name}"` }))
+  }
   if (outcome.state === "cancelled") return Effect.fail(new JobCancelled({ id, reason: outcome.body }))
   if (outcome.state === "completed") {
     const result = compiled.success.decode(outcome.body)

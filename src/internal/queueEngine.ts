@@ -163,6 +163,8 @@ export interface QueueStore {
 /** Where queues live. */
 export interface QueueEngine {
   readonly open: (queue: { readonly queue: string; readonly shared: boolean }) => QueueStore
+  /** Whether a letter may not arrive, so that whoever waits has to look from time to time. */
+  readonly losesLetters: boolean
   /** This process' inbox; letters go to every listener until its scope closes. */
   readonly inbox: {
     readonly address: string

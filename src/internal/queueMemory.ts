@@ -53,6 +53,7 @@ export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
     for (const listener of [...listeners]) listener(letter)
   }
   return {
+    losesLetters: false,
     registerProbe: () => Effect.void,
     inbox: {
       address: "memory",

@@ -45,6 +45,7 @@ export const makeRedisEngine = (
     })
     return {
       inbox: makeInbox(client),
+      losesLetters: true,
       registerProbe: (probe) => registerProbe(client, probe),
       open: ({ queue, shared }) => {
         const base = keyBase(shared ? sharedNamespace : client.namespace, "queue", queue)

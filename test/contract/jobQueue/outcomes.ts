@@ -1,5 +1,5 @@
 import { assert } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Schema } from "effect"
+import { Cause, Deferred, Effect, Fiber, Logger, Schema } from "effect"
 import * as Job from "../../../src/Job.ts"
 import { JobFailed, type LeaseLost } from "../../../src/JobErrors.ts"
 import { JobQueue } from "../../../src/JobQueue.ts"
@@ -46,6 +46,44 @@ export const outcomes: Part = (it, engine) => {
       assert.isAtLeast(to, expected[i]!)
     })
   }
+
+  it.effect("yields the result of a job of the kind that is asked for, and of no other", () =>
+    Effect.gen(function*() {
+      const queue = yield* JobQueue
+      const Text = textJob()
+      const Other = textJob({ queue: Text.queue })
+      const ids = [yield* queue.enqueue(Text, "x"), yield* queue.enqueue(Other, "y")] as const
+      yield* work(engine, [Text.handler(Effect.succeed), Other.handler(Effect.succeed)])
+      assert.strictEqual(yield* queue.result(Text, ids[0], { within: "1 minute" }), "x")
+      assert.strictEqual(yield* queue.result(Other, ids[1], { within: "1 minute" }), "y")
+      for (const [job, id] of [[Text, ids[1]], [Other, ids[0]]] as const) {
+        const error = yield* Effect.flip(queue.result(job, id, { within: "1 minute" }))
+        assert.deepInclude(error, { _tag: "InvalidInput", input: "job id" })
+      }
+    }))
+
+  it.effect("tells of a handler that died, and of each dead letter, in the log", () =>
+    Effect.gen(function*() {
+      const queue = yield* JobQueue
+      const Text = textJob({ attempts: 1 })
+      const told: Array<string> = []
+      const logger = Logger.make(({ cause, logLevel, message }) => {
+        told.push(`${logLevel}: ${String(message)} ${Cause.pretty(cause)}`)
+      })
+      yield* Effect.provide(
+        Effect.gen(function*() {
+          yield* work(engine, [Text.handler(() => Effect.die(new Error("a mistake")))])
+          const id = yield* queue.enqueue(Text, "the payload")
+          yield* untilState(Text, id, "failed")
+          const ours = told.filter((line) => line.includes(id))
+          assert.lengthOf(ours, 2)
+          assert.match(ours[0]!, /^Error: The handler of job .* died .*a mistake/s)
+          assert.match(ours[1]!, /^Warn: .* is a dead letter/)
+          assert.notInclude(told.join(), "the payload")
+        }),
+        Logger.layer([logger])
+      )
+    }))
 
   it.effect("waits as long after each failure as a fixed backoff says", () =>
     Effect.gen(function*() {
