@@ -1,6 +1,5 @@
 /** Jobs that wait to be done: enqueue, look at, control. `JobWorker` does them. */
-import { Clock, Config, Context, Duration, Effect, Layer, Result, type Scope, Stream } from "effect"
-import { notWaitable, waitableMillis } from "./internal/duration.ts"
+import { Clock, Config, Context, Duration, Effect, Layer, type Scope, Stream } from "effect"
 import { makeEnqueue } from "./internal/jobEnqueue.ts"
 import { checkId, checkReason } from "./internal/jobOptions.ts"
 import { toInfo } from "./internal/jobReading.ts"
@@ -10,12 +9,15 @@ import { attachEngine, type QueueEngine, type QueueSettings, type QueueStore } f
 import { makeMemoryEngine } from "./internal/queueMemory.ts"
 import { openQueue } from "./internal/queueOpening.ts"
 import { makeRedisEngine } from "./internal/queueRedis.ts"
+import { defaults, type JobQueueOptions, settingsOf } from "./internal/queueSettings.ts"
 import { traced } from "./internal/span.ts"
 import type { Job } from "./Job.ts"
 import type { JobCancelled, JobFailed, ResultExpired, ResultTimeout } from "./JobErrors.ts"
 import type { EnqueueOptions, JobCounts, JobEvent, JobInfo, JobPage, QueueRef, TakenJob } from "./JobInfo.ts"
 import { RedisClient } from "./RedisClient.ts"
 import { InvalidInput, type RedisError } from "./RedisError.ts"
+
+export type { JobQueueOptions } from "./internal/queueSettings.ts"
 
 /**
  * Typed jobs that survive whatever dies. A job that `enqueue` has acknowledged runs to its end at least once: a claim is
@@ -145,61 +147,6 @@ export const JobQueueLive: Layer.Layer<JobQueue, never, RedisClient> = Layer.eff
   JobQueue,
   Effect.suspend(() => makeLive(defaults))
 )
-
-/** How long queues remember. */
-export interface JobQueueOptions {
-  /**
-   * The outcomes of completed and cancelled jobs. Default: 1 hour (never less than a minute), and 1,000,000 of them.
-   * With its outcome an id is forgotten: a `count` below what ends in a minute may have an `enqueue` whose reply was lost
-   * run twice.
-   */
-  readonly retention?: { readonly age?: Duration.Input | undefined; readonly count?: number | undefined } | undefined
-  /** Dead letters. Default: 14 days. */
-  readonly deadLetters?: { readonly age?: Duration.Input | undefined } | undefined
-  /** How often a job's worker may die before it is a dead letter. Default: 3. */
-  readonly maxCrashes?: number | undefined
-  /** How many batches of events a queue keeps for those who listen. Default: 10,000. */
-  readonly eventBatches?: number | undefined
-}
-
-// An id is remembered as long as its outcome: at least for as long as a call for it may be repeated.
-const shortestMemoryMillis = 60_000
-
-const defaults: QueueSettings = {
-  outcomeMillis: Duration.toMillis("1 hour"),
-  outcomeCount: 1_000_000,
-  deadMillis: Duration.toMillis("14 days"),
-  maxCrashes: 3,
-  eventBatches: 10_000
-}
-
-const settingsOf = (options: JobQueueOptions): Result.Result<QueueSettings, InvalidInput> => {
-  const millis = (input: string, duration: Duration.Input | undefined, otherwise: number) => {
-    const found = duration === undefined ? otherwise : waitableMillis(duration)
-    return found === undefined ? Result.fail(new InvalidInput({ input, problem: notWaitable })) : Result.succeed(found)
-  }
-  const count = (input: string, found: number, least: number) =>
-    Number.isSafeInteger(found) && found >= least
-      ? Result.succeed(found)
-      : Result.fail(new InvalidInput({ input, problem: `it is not a whole number from ${least}` }))
-  const { deadLetters, eventBatches, maxCrashes, retention } = options
-  return Result.map(
-    Result.all([
-      millis("retention.age", retention?.age, defaults.outcomeMillis),
-      count("retention.count", retention?.count ?? defaults.outcomeCount, 0),
-      millis("deadLetters.age", deadLetters?.age, defaults.deadMillis),
-      count("maxCrashes", maxCrashes ?? defaults.maxCrashes, 1),
-      count("eventBatches", eventBatches ?? defaults.eventBatches, 0)
-    ]),
-    ([outcomeMillis, outcomeCount, deadMillis, maxCrashes, eventBatches]) => ({
-      outcomeMillis: Math.max(shortestMemoryMillis, outcomeMillis),
-      outcomeCount,
-      deadMillis,
-      maxCrashes,
-      eventBatches
-    })
-  )
-}
 
 const makeLive = (settings: QueueSettings) =>
   Effect.gen(function*() {

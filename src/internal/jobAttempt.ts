@@ -5,6 +5,9 @@ import type { CompiledJob } from "./compiledJob.ts"
 import type { Claim, Report } from "./queueEngine.ts"
 import { type JobRecord, type StoredFailure, writeOutcome } from "./queueRecord.ts"
 
+/** How long a job of an unknown kind waits for somebody who knows it, without being passed round in circles. */
+export const unknownKindMillis = 1000
+
 const defaultAttempts = 5
 const defaultBackoff: Backoff = { kind: "exponential", delay: 1000, max: 3_600_000, jitter: 0.5 }
 

@@ -1,13 +1,11 @@
 /** Works off one queue: claims as many jobs as there is room for, runs them, reports, and rests when there is nothing. */
-import { Cause, type Context, Effect, type Exit, type Fiber, Random, Result, Schedule, type Scope } from "effect"
-import type { JobContext, JobHandler } from "../Job.ts"
-import { compile } from "./compiledJob.ts"
-import { attemptsOf, AttemptTimeout, cancelled, hopeless, reportOf } from "./jobAttempt.ts"
-import { type HoldEnd, type Holder, makeHolder } from "./jobHolder.ts"
+import { Effect, type Fiber, Random, Result, Schedule, type Scope } from "effect"
+import type { JobHandler } from "../Job.ts"
+import { makeBell } from "./jobBell.ts"
+import { type Holder, makeHolder } from "./jobHolder.ts"
 import { type JobMonitor, makeJobMonitor } from "./jobMonitor.ts"
-import type { Claim, QueueEngine, QueueStore, Report } from "./queueEngine.ts"
-import { traced } from "./span.ts"
-import { spanOf } from "./traceContext.ts"
+import { makeRunner } from "./jobRunner.ts"
+import type { QueueEngine, QueueStore } from "./queueEngine.ts"
 
 export interface LoopOptions {
   readonly concurrency: number
@@ -24,10 +22,6 @@ export interface JobLoop {
   readonly setPaused: (paused: boolean) => void
 }
 
-// A job of a kind that this worker does not know waits for one that does, without being passed round in circles.
-const unknownKindMillis = 1000
-/** How many kinds of them are told of in the log, once each. */
-const unknownKindsTold = 100
 // As long as a command may take, and a reconnection after it: a worker that is silent for longer has stopped.
 const silenceMillis = 10_000
 /** How long it rests when nothing is lost on the way: it is woken for whatever there is. */
@@ -38,11 +32,6 @@ const lastRetryMillis = 2000
 const lastReplyMillis = 500
 /** How long interrupted handlers get for their finalizers before the worker stops waiting for them. */
 const finalizersMillis = 2000
-
-interface Running {
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-  end: HoldEnd | { readonly kind: "shutdown" } | undefined
-}
 
 /** Starts to work, until the scope closes: then it stops to claim, lets jobs end, and gives back what is left. */
 export const startLoop = <R>(
@@ -149,32 +138,6 @@ const within = (promise: Promise<void>, millis: number): Promise<boolean> =>
     })
   })
 
-/** Wakes a loop that rests. Rung while it does not rest, it makes the next rest end at once. */
-const makeBell = () => {
-  let rung = false
-  let wake: (() => void) | undefined
-  return {
-    reset: () => {
-      rung = false
-    },
-    ring: () => {
-      rung = true
-      wake?.()
-    },
-    wait: (millis: number): Effect.Effect<void> =>
-      Effect.suspend(() =>
-        rung ? Effect.yieldNow : Effect.race(
-          Effect.callback<void>((resume) => {
-            wake = () => resume(Effect.void)
-            // The race has begun only now, and it may have been rung since.
-            if (rung) wake()
-          }),
-          Effect.sleep(millis)
-        )
-      )
-  }
-}
-
 /** Letters for this queue; the subscription is tried until it stands, as polling covers for it. */
 const keepListening = (engine: QueueEngine, store: QueueStore, holder: Holder, ring: () => void) => {
   const lookAround = () => {
@@ -193,130 +156,5 @@ const keepListening = (engine: QueueEngine, store: QueueStore, holder: Holder, r
     Effect.scoped,
     Effect.tapError((error) => Effect.logWarning(`Workers cannot be woken up: ${error.message}`)),
     Effect.retry(Schedule.spaced("1 second"))
-  )
-}
-
-/** Runs claimed jobs, and settles them as they end. */
-const makeRunner = <R>(
-  holder: Holder,
-  queue: { readonly name: string },
-  handlers: ReadonlyMap<string, JobHandler<R>>,
-  context: Context.Context<R>,
-  random: () => number,
-  onEnd: (report: Report | undefined) => void
-) => {
-  const running = new Set<Running>()
-  const unknownKinds = new Set<string>()
-  const fork = Effect.runForkWith(context)
-  const noHold = () => {}
-
-  const run = (claim: Claim, handler: JobHandler<R>): (why: HoldEnd) => void => {
-    const record = claim.record!
-    const { job } = handler
-    const compiled = compile(job)
-    const payload = compiled.payload.decode(record.payload)
-    if (Result.isFailure(payload)) {
-      settle(claim, hopeless(record.name, claim, { reason: "undecodable", message: payload.failure.message }))
-      return noHold
-    }
-    const about: JobContext = {
-      id: claim.id,
-      queue: queue.name,
-      attempt: record.failures + 1,
-      attempts: attemptsOf(job, record),
-      tenant: record.tenant,
-      tags: record.meta.g ?? [],
-      enqueuedAt: record.enqueuedAt,
-      fencingToken: claim.token
-    }
-    const fiber = fork(attempt(handler, payload.success, about, record.meta.t, record.meta.tp))
-    const entry: Running = { fiber, end: undefined }
-    running.add(entry)
-    fiber.addObserver((exit) => {
-      running.delete(entry)
-      const interrupted = exit._tag === "Failure" && entry.end !== undefined
-      if (!interrupted) {
-        tellOfDefect(exit, claim)
-        settle(claim, reportOf(exit, job, record, compiled, random()))
-      } else if (entry.end?.kind === "cancelled") settle(claim, cancelled(job, record, entry.end.reason))
-      else if (entry.end?.kind === "shutdown") settle(claim, { kind: "release", delayMillis: 0 })
-      else {
-        fork(Effect.logWarning(`Job ${claim.id} of queue "${queue.name}" lost its lease and was interrupted`))
-        onEnd(undefined)
-      }
-    })
-    return (why) => interrupt(entry, why)
-  }
-
-  const interrupt = (entry: Running, why: NonNullable<Running["end"]>) => {
-    entry.end ??= why
-    entry.fiber.interruptUnsafe()
-  }
-
-  // A mistake in the handler: its place is in the stack, which is stored nowhere.
-  const tellOfDefect = (exit: Exit.Exit<unknown, unknown>, claim: Claim) => {
-    if (exit._tag === "Failure" && Cause.hasDies(exit.cause)) {
-      fork(Effect.logError(`The handler of job ${claim.id} of queue "${queue.name}" died`, exit.cause))
-    }
-  }
-
-  const settle = (claim: Claim, report: Report) => {
-    if (report.kind === "dead") {
-      fork(Effect.logWarning(`Job ${claim.id} of queue "${queue.name}" failed for good, and is a dead letter`))
-    }
-    holder.settle(claim.id, claim.token, report)
-    onEnd(report)
-  }
-
-  return {
-    running: () => running.size,
-    receive: (claim: Claim): (why: HoldEnd) => void => {
-      if (claim.record === undefined) {
-        settle(claim, hopeless("", claim, { reason: "undecodable", message: "its record is of an unknown version" }))
-        return noHold
-      }
-      const name = claim.record.name || queue.name
-      const handler = handlers.get(name)
-      if (handler === undefined) {
-        if (!unknownKinds.has(name) && unknownKinds.size < unknownKindsTold) {
-          unknownKinds.add(name)
-          fork(Effect.logWarning(`This worker of queue "${queue.name}" has no handler for its jobs named "${name}"`))
-        }
-        settle(claim, { kind: "release", delayMillis: unknownKindMillis })
-        return noHold
-      }
-      return run(claim, handler)
-    },
-    interruptAll: () => {
-      for (const entry of running) interrupt(entry, { kind: "shutdown" })
-    }
-  }
-}
-
-/** One run of a handler, with a scope of its own, a timeout if there is one, and a span if someone listens. */
-const attempt = <R>(
-  handler: JobHandler<R>,
-  payload: unknown,
-  about: JobContext,
-  timeoutMillis: number | undefined,
-  traceparent: string | undefined
-): Effect.Effect<unknown, unknown, R> => {
-  const millis = timeoutMillis ?? compile(handler.job).timeoutMillis
-  const run = Effect.scoped(Effect.suspend(() => handler.run(payload, about)))
-  const limited = millis === undefined
-    ? run
-    : Effect.timeoutOrElse(run, { duration: millis, orElse: () => Effect.fail(new AttemptTimeout(millis)) })
-  const producer = traceparent === undefined ? undefined : spanOf(traceparent)
-  return traced(
-    limited,
-    `process ${about.queue}`,
-    "consumer",
-    () => ({
-      "messaging.system": "redis",
-      "messaging.operation.type": "process",
-      "messaging.destination.name": about.queue,
-      "messaging.message.id": about.id
-    }),
-    producer === undefined ? [] : [{ span: producer, attributes: {} }]
   )
 }

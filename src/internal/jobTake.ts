@@ -6,7 +6,7 @@ import type { TakenJob } from "../JobInfo.ts"
 import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile, type CompiledJob } from "./compiledJob.ts"
 import { finiteMillis, notWaitable, waitableMillis } from "./duration.ts"
-import { failed, hopeless, succeeded, typedFailure } from "./jobAttempt.ts"
+import { failed, hopeless, succeeded, typedFailure, unknownKindMillis } from "./jobAttempt.ts"
 import { type Holder, makeHolder } from "./jobHolder.ts"
 import type { Claim, QueueEngine, Report } from "./queueEngine.ts"
 import { openQueue } from "./queueOpening.ts"
@@ -16,7 +16,6 @@ const takeAtMost = 500
 const shortestLeaseMillis = 100
 // A wake-up may be lost with a connection; then a job is found this much later.
 const lookAgainMillis = 2000
-const unknownKindMillis = 1000
 /** How many jobs that are not for us it looks behind at once. They come back, so that there is no end to them. */
 const passOverAtMost = 1000
 

@@ -37,7 +37,7 @@ const unescaped = (text: string): string | undefined => text === "" ? undefined 
 
 /**
  * `1;failures;crashes;generation;place;enqueuedAt;tenant;name;meta\npayload`. What scripts read or change comes first, at
- * fixed places; `place` is the priority, with an `l` when last in is first out. See `queueScripts.ts`.
+ * fixed places; `place` is the priority, with an `l` when last in is first out. See `queueLua.ts`.
  */
 export const writeRecord = (record: Omit<JobRecord, "failures" | "crashes">): string =>
   `1;0;0;;${record.priority}${record.lifo ? "l" : ""};${record.enqueuedAt};${escaped(record.tenant)};${

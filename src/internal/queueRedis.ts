@@ -1,5 +1,5 @@
 /** The queue engine on Redis: lays out what scripts take, and reads what they reply. */
-import { Effect, PubSub, RcMap, Result, type Scope, Stream } from "effect"
+import { Effect, RcMap, type Scope, Stream } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import type { RedisError } from "../RedisError.ts"
 import { keyBase, sharedNamespace } from "./keys.ts"
@@ -9,27 +9,23 @@ import type {
   Acknowledgement,
   Change,
   JobSnapshot,
-  Letter,
   ListedState,
   NewJob,
   QueueCounts,
   QueueEngine,
   QueueSettings,
   QueueStore,
-  StepReply,
-  Transition,
-  TransitionKind
+  StepReply
 } from "./queueEngine.ts"
+import * as enqueueScript from "./queueEnqueueScript.ts"
+import { makeGathering } from "./queueGathering.ts"
+import { makeInbox } from "./queueInbox.ts"
 import { type QueueKey, queueKeyNames } from "./queueLua.ts"
 import { readFailure, readOutcome, readRecord, writeRecord } from "./queueRecord.ts"
-import * as scripts from "./queueScripts.ts"
+import * as stepScript from "./queueStepScript.ts"
+import { type Hub, pairs, readForAll } from "./queueTransitions.ts"
 
 type Client = RedisClient["Service"]
-
-/** How many enqueues of single jobs go into one call at most; they gather while an earlier call is on its way. */
-const gatherAtMost = 1000
-/** How long the payloads in one such call are together, unless a single one is longer: they hold up the server. */
-const gatherCharacters = 1024 * 1024
 
 /** An engine on `client`, with its inbox. */
 export const makeRedisEngine = (
@@ -59,47 +55,6 @@ export const makeRedisEngine = (
     }
   })
 
-const makeInbox = (client: Client): QueueEngine["inbox"] => {
-  const address = `${client.namespace}:inbox:${crypto.randomUUID().slice(0, 13)}`
-  // All listeners are handed the same message one after the other: it is read once.
-  let message = ""
-  let letter: Letter | undefined
-  const read = (received: string) => {
-    if (received !== message) {
-      message = received
-      letter = readLetter(received)
-    }
-    return letter
-  }
-  return {
-    address,
-    listen: (listener) =>
-      client.subscribe("channel", address, {
-        onMessage: (received) => {
-          const letter = read(received)
-          if (letter !== undefined) listener(letter)
-        },
-        // Letters that came while the connection was away are lost: whoever waits for one looks for itself.
-        onGap: () => listener({ kind: "wake", queue: "" })
-      })
-  }
-}
-
-/** `w<queue>`, `c<queue> NUL <id> NUL <reason>`, `f<queue> NUL <id>`. */
-const readLetter = (message: string): Letter | undefined => {
-  const [queue = "", id = "", ...rest] = message.slice(1).split("\0")
-  switch (message[0]) {
-    case "w":
-      return { kind: "wake", queue }
-    case "c":
-      return { kind: "cancel", queue, id, reason: rest.join("\0") }
-    case "f":
-      return { kind: "finished", queue, id }
-    default:
-      return undefined
-  }
-}
-
 const makeStore = (
   client: Client,
   settings: QueueSettings,
@@ -111,7 +66,7 @@ const makeStore = (
   const common = { ...keys, address: base, event_batches }
 
   const store = (jobs: ReadonlyArray<NewJob>, all_new: "0" | "1") =>
-    client.script(scripts.enqueue, {
+    client.script(enqueueScript.enqueue, {
       ...common,
       all_new,
       ids: jobs.map((job) => job.id).join("\0"),
@@ -150,7 +105,7 @@ const makeStore = (
         ),
     step: (request) =>
       Effect.map(
-        client.script(scripts.step, {
+        client.script(stepScript.step, {
           ...common,
           owner: request.owner,
           reports: request.reports.length === 0 ? "" : writeReports(request.reports),
@@ -225,51 +180,6 @@ const placeOf = ({ due, record }: NewJob): string =>
     due === undefined ? "" : "inMillis" in due ? `+${Math.ceil(due.inMillis)}` : `@${Math.ceil(due.atMillis)}`
   }`
 
-/**
- * Enqueues single jobs in as few calls as possible. The first goes at once; those that come while it is on its way go
- * together when it is back, or when there are enough of them: however many there are, none waits for more than one call.
- */
-const makeGathering = (
-  store: (jobs: ReadonlyArray<NewJob>, allNew: "0" | "1") => Effect.Effect<ReadonlyArray<number>, RedisError>
-) => {
-  interface Waiting {
-    readonly job: NewJob
-    readonly resume: (effect: Effect.Effect<ReadonlyArray<boolean>, RedisError>) => void
-  }
-  let gathered = new Set<Waiting>()
-  let characters = 0
-  let onTheirWay = 0
-
-  const send = (): void => {
-    const batch = [...gathered]
-    gathered = new Set()
-    characters = 0
-    onTheirWay++
-    const jobs = batch.map((waiting) => waiting.job)
-    Effect.runFork(store(jobs, jobs.every((job) => job.idIsNew) ? "1" : "0")).addObserver((exit) => {
-      onTheirWay--
-      if (exit._tag === "Success") {
-        batch.forEach((waiting, i) => waiting.resume(Effect.succeed([exit.value[i] === 1])))
-      } else {
-        for (const waiting of batch) waiting.resume(Effect.failCause(exit.cause))
-      }
-      if (gathered.size > 0 && onTheirWay === 0) send()
-    })
-  }
-  return (job: NewJob): Effect.Effect<ReadonlyArray<boolean>, RedisError> =>
-    Effect.callback((resume) => {
-      const waiting: Waiting = { job, resume }
-      const { length } = job.record.payload
-      if (gathered.size === gatherAtMost || (gathered.size > 0 && characters + length > gatherCharacters)) send()
-      gathered.add(waiting)
-      characters += length
-      if (onTheirWay === 0) send()
-      return Effect.sync(() => {
-        if (gathered.delete(waiting)) characters -= length
-      })
-    })
-}
-
 const reportLetters = { complete: "c", dead: "d", cancelled: "x", retry: "r", release: "g", extend: "e" } as const
 
 /** A flat array of kind, id, token, tenant and data: what cjson reads fastest. */
@@ -294,19 +204,13 @@ const writeReports = (reports: ReadonlyArray<Acknowledgement>): string => {
 }
 
 const readStep = (
-  [ids, records, token, refused, cancels, next]: scripts.StepReply
+  [ids, records, token, refused, cancels, next]: stepScript.StepReply
 ): StepReply => ({
   claims: ids.map((id, i) => ({ id, token, record: readRecord(records[i]!) })),
   refused,
   cancels: pairs(cancels).map(([id, reason]) => ({ id, reason })),
   nextMillis: next === -1 ? undefined : next
 })
-
-const pairs = (flat: ReadonlyArray<string>): Array<readonly [string, string]> => {
-  const out: Array<readonly [string, string]> = []
-  for (let i = 0; i + 1 < flat.length; i += 2) out.push([flat[i]!, flat[i + 1]!])
-  return out
-}
 
 const readSnapshot = (
   [id, record, outcome, failure, due, holder]: admin.SnapshotReply
@@ -321,61 +225,4 @@ const readSnapshot = (
     failure: failure === null ? undefined : readFailure(failure),
     dueAt: due === null ? undefined : Number(due)
   }
-}
-
-// A read that blocks this long shows that the connection lives, and costs nothing.
-const blockMillis = 5000
-
-/** Where those who listen to one queue get its transitions from, or why there are no more. */
-type Hub = PubSub.PubSub<Result.Result<ReadonlyArray<Transition>, RedisError>>
-
-/** Reads a queue's transitions on one reserved connection for all who listen in this process. */
-const readForAll = (
-  client: Client,
-  key: string,
-  onFailure: Effect.Effect<void>
-): Effect.Effect<Hub, RedisError, Scope.Scope> =>
-  Effect.gen(function*() {
-    const connection = yield* client.reserve
-    const hub: Hub = yield* PubSub.sliding<Result.Result<ReadonlyArray<Transition>, RedisError>>(1024)
-    const [newest] = yield* connection.use("xrevrange", (redis) => redis.xrevrange(key, "+", "-", "COUNT", 1), {
-      repeatable: true
-    })
-    let last = newest?.[0] ?? "0-0"
-    const readOn = Effect.gen(function*() {
-      const reply = yield* connection.use(
-        "xread",
-        (redis) => redis.xread("COUNT", 200, "BLOCK", blockMillis, "STREAMS", key, last),
-        { repeatable: true, timeout: blockMillis * 2 }
-      )
-      for (const [, entries] of reply ?? []) {
-        for (const [id, fields] of entries) {
-          last = id
-          yield* PubSub.publish(hub, Result.succeed(readTransitions(id, fields)))
-        }
-      }
-    })
-    yield* readOn.pipe(
-      // An answer of the server is final; a connection comes back.
-      Effect.retry({ while: (error) => error.outcome !== "Rejected" }),
-      Effect.forever,
-      Effect.catch((error) => Effect.andThen(onFailure, PubSub.publish(hub, Result.fail(error)))),
-      Effect.forkScoped
-    )
-    return hub
-  })
-
-const readTransitions = (entryId: string, fields: ReadonlyArray<string>): ReadonlyArray<Transition> => {
-  const at = Number(entryId.slice(0, entryId.indexOf("-")))
-  return pairs(fields).flatMap(([kind, ids]) =>
-    ids.split("\0").map((item): Transition => {
-      const [id = "", tenant] = item.split("\u0001")
-      return {
-        kind: kind as TransitionKind,
-        id,
-        tenant: tenant === undefined ? undefined : decodeURIComponent(tenant),
-        at
-      }
-    })
-  )
 }

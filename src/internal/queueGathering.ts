@@ -1,0 +1,54 @@
+/** Sends many enqueues of single jobs as few calls. */
+import { Effect } from "effect"
+import type { RedisError } from "../RedisError.ts"
+import type { NewJob } from "./queueEngine.ts"
+
+/** How many enqueues of single jobs go into one call at most; they gather while an earlier call is on its way. */
+const gatherAtMost = 1000
+/** How long the payloads in one such call are together, unless a single one is longer: they hold up the server. */
+const gatherCharacters = 1024 * 1024
+
+/**
+ * Enqueues single jobs in as few calls as possible. The first goes at once; those that come while it is on its way go
+ * together when it is back, or when there are enough of them: however many there are, none waits for more than one call.
+ */
+export const makeGathering = (
+  store: (jobs: ReadonlyArray<NewJob>, allNew: "0" | "1") => Effect.Effect<ReadonlyArray<number>, RedisError>
+) => {
+  interface Waiting {
+    readonly job: NewJob
+    readonly resume: (effect: Effect.Effect<ReadonlyArray<boolean>, RedisError>) => void
+  }
+  let gathered = new Set<Waiting>()
+  let characters = 0
+  let onTheirWay = 0
+
+  const send = (): void => {
+    const batch = [...gathered]
+    gathered = new Set()
+    characters = 0
+    onTheirWay++
+    const jobs = batch.map((waiting) => waiting.job)
+    Effect.runFork(store(jobs, jobs.every((job) => job.idIsNew) ? "1" : "0")).addObserver((exit) => {
+      onTheirWay--
+      if (exit._tag === "Success") {
+        batch.forEach((waiting, i) => waiting.resume(Effect.succeed([exit.value[i] === 1])))
+      } else {
+        for (const waiting of batch) waiting.resume(Effect.failCause(exit.cause))
+      }
+      if (gathered.size > 0 && onTheirWay === 0) send()
+    })
+  }
+  return (job: NewJob): Effect.Effect<ReadonlyArray<boolean>, RedisError> =>
+    Effect.callback((resume) => {
+      const waiting: Waiting = { job, resume }
+      const { length } = job.record.payload
+      if (gathered.size === gatherAtMost || (gathered.size > 0 && characters + length > gatherCharacters)) send()
+      gathered.add(waiting)
+      characters += length
+      if (onTheirWay === 0) send()
+      return Effect.sync(() => {
+        if (gathered.delete(waiting)) characters -= length
+      })
+    })
+}
