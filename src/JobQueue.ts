@@ -67,8 +67,12 @@ export class JobQueue extends Context.Service<JobQueue, {
     id: string,
     options: { readonly within: Duration.Input }
   ) => Effect.Effect<A, E | JobFailed | JobCancelled | ResultTimeout | ResultExpired | InvalidInput | RedisError>
-  /** What happens to the jobs of a queue, from any process, from the moment the stream runs. Slow readers lose the oldest. */
+  /** What happens to the jobs of a queue, in any process, while the stream runs. Slow readers lose the oldest. */
   readonly events: (queue: QueueRef) => Stream.Stream<JobEvent, InvalidInput | RedisError>
+  /** `events`, which returns once they are live: the stream, run once, misses nothing that happens afterwards. */
+  readonly eventsScoped: (
+    queue: QueueRef
+  ) => Effect.Effect<Stream.Stream<JobEvent, RedisError>, InvalidInput | RedisError, Scope.Scope>
   /** What is known of a job; undefined when nothing is. */
   readonly get: (queue: QueueRef, id: string) => Effect.Effect<JobInfo | undefined, InvalidInput | RedisError>
   /** A page of jobs in one state (`finished`: completed or cancelled, newest first), 50 unless `limit` says otherwise. */
@@ -202,16 +206,22 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
       return total
     })
 
+  const eventsScoped: JobQueue["Service"]["eventsScoped"] = Effect.fnUntraced(function*(queue) {
+    const { name, store } = yield* openQueue(engine, queue)
+    return Stream.flattenIterable(
+      Stream.map(
+        yield* store.transitions,
+        (transitions) => transitions.map((transition): JobEvent => ({ ...transition, queue: name }))
+      )
+    )
+  })
+
   return {
     ...makeEnqueue(engine),
     result: makeResult(engine),
     take: makeTake(engine),
-    events: (queue) =>
-      Stream.unwrap(
-        Effect.map(openQueue(engine, queue), ({ name, store }) =>
-          Stream.flattenIterable(Stream.map(store.transitions, (transitions) =>
-            transitions.map((transition): JobEvent => ({ ...transition, queue: name })))))
-      ),
+    events: (queue) => Stream.unwrap(eventsScoped(queue)),
+    eventsScoped,
     get: (queue, id) =>
       onJob(
         "get",

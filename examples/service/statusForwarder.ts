@@ -33,7 +33,13 @@ export const statusForwarder = Layer.effectDiscard(Effect.gen(function*() {
         else if (event._tag !== "Undecodable") backlog.forget()
       }))
   )
-  yield* Effect.forkScoped(Effect.retry(readQueue(backlog), again))
+  // Live from here on, before the first request: what this process takes in is told.
+  const queue = yield* JobQueue
+  const first = yield* queue.eventsScoped(Notify)
+  yield* readInto(backlog, first).pipe(
+    Effect.catch(() => Effect.retry(readInto(backlog, queue.events(Notify)), again)),
+    Effect.forkScoped
+  )
   yield* publishAll(backlog, work).pipe(
     locks.withLock("status-forwarder", { ttl: lease, wait: "1 hour" }),
     Effect.tapError((error) =>
@@ -44,13 +50,8 @@ export const statusForwarder = Layer.effectDiscard(Effect.gen(function*() {
   )
 }))
 
-const readQueue = (backlog: StatusBacklog) =>
-  Effect.flatMap(
-    JobQueue,
-    (queue) =>
-      Stream.runForEachArray(queue.events(Notify), (events) =>
-        Effect.sync(() => backlog.happened(events.flatMap(toChange))))
-  )
+const readInto = <E>(backlog: StatusBacklog, events: Stream.Stream<JobEvent, E>) =>
+  Stream.runForEachArray(events, (some) => Effect.sync(() => backlog.happened(some.flatMap(toChange))))
 
 /** Publishes what nobody has, for as long as the lock is held. */
 const publishAll = Effect.fnUntraced(function*(backlog: StatusBacklog, work: Latch.Latch) {

@@ -156,8 +156,8 @@ export interface QueueStore {
   ) => Effect.Effect<{ readonly jobs: ReadonlyArray<JobSnapshot>; readonly next: string | undefined }, RedisError>
   /** Removes up to a fixed number of waiting (or delayed) jobs; yields how many, -1 for none of those looked at. */
   readonly drainSome: (state: "waiting" | "delayed") => Effect.Effect<number, RedisError>
-  /** All transitions from now on. */
-  readonly transitions: Stream.Stream<ReadonlyArray<Transition>, RedisError>
+  /** All transitions from when it returns on, until the scope closes. */
+  readonly transitions: Effect.Effect<Stream.Stream<ReadonlyArray<Transition>, RedisError>, RedisError, Scope.Scope>
 }
 
 /** Where queues live. */

@@ -466,6 +466,6 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
         }
       }),
     drainSome: (state) => atNow((nowMillis, note) => drainSome(state, nowMillis, note)),
-    transitions: Stream.fromPubSub(hub)
+    transitions: Effect.map(PubSub.subscribe(hub), Stream.fromSubscription)
   }
 }

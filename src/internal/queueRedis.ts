@@ -1,5 +1,5 @@
 /** The queue engine on Redis: lays out what scripts take, and reads what they reply. */
-import { Effect, RcMap, type Scope, Stream } from "effect"
+import { Effect, PubSub, RcMap, type Scope, Stream } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import type { RedisError } from "../RedisError.ts"
 import { keyBase, sharedNamespace } from "./keys.ts"
@@ -163,8 +163,9 @@ const makeStore = (
         })
       ),
     drainSome: (state) => client.script(admin.drain, { ...common, state }),
-    transitions: Stream.unwrap(
-      Effect.map(RcMap.get(hubs, keys.events), (hub) => Stream.mapEffect(Stream.fromPubSub(hub), Effect.fromResult))
+    transitions: Effect.map(
+      Effect.flatMap(RcMap.get(hubs, keys.events), PubSub.subscribe),
+      (subscription) => Stream.mapEffect(Stream.fromSubscription(subscription), Effect.fromResult)
     )
   }
 }

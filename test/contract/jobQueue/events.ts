@@ -1,5 +1,5 @@
 import { assert } from "@effect/vitest"
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Stream } from "effect"
 import { JobQueue } from "../../../src/JobQueue.ts"
 import { pausableClock } from "../../support/pausableClock.ts"
 import { eventually, failingJob, type Part, recordEvents, stepOnce, textJob, work } from "./support.ts"
@@ -53,6 +53,17 @@ export const events: Part = (it, engine) => {
         assert.deepInclude(event, { queue: Failing.queue, tenant: `of ${event.id}` })
         assert.isAtLeast(event.at, 0)
       }
+    }))
+
+  it.effect("misses nothing from when they are live", () =>
+    Effect.gen(function*() {
+      const queue = yield* JobQueue
+      const Text = textJob()
+      const events = yield* queue.eventsScoped(Text)
+      const id = yield* queue.enqueue(Text, "x")
+      yield* queue.cancel(Text, id)
+      const seen = yield* Stream.runCollect(Stream.take(events, 2))
+      assert.deepStrictEqual(seen.map((event) => [event.kind, event.id]), [["queued", id], ["cancelled", id]])
     }))
 
   it.effect("tells all listeners of many jobs, and of none without a tenant that they had one", () =>
