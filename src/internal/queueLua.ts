@@ -120,8 +120,9 @@ end
 /** Ends jobs: records the outcome, drops the rest, tells who waits. */
 export const endJobs = /* lua */ `
 local ended = {}
-local someone_waits = redis.call("EXISTS", awaited) == 1
+local someone_waits
 local function tell(id)
+  if someone_waits == nil then someone_waits = redis.call("EXISTS", awaited) == 1 end
   if not someone_waits then return end
   local inboxes = redis.call("HGET", awaited, id)
   if not inboxes then return end

@@ -91,7 +91,10 @@ if reports ~= "" then
     ids[count] = list[i]
   end
   local held = redis.call("HMGET", holders, unpack(ids))
-  local wishes = redis.call("EXISTS", cancels) == 1 and redis.call("HMGET", cancels, unpack(ids)) or {}
+  -- most queues have none of these most of the time: one question then is enough
+  local has_notes = redis.call("EXISTS", cancels, failures, awaited) > 0
+  if not has_notes then someone_waits = false end
+  local wishes = has_notes and redis.call("HMGET", cancels, unpack(ids)) or {}
   for n = 1, count do
     local at = (n - 1) * 5
     local kind, id, token, tenant, data = list[at + 1], ids[n], list[at + 3], list[at + 4], list[at + 5]
@@ -141,8 +144,10 @@ if reports ~= "" then
     redis.call("ZREM", leases, unpack(done_ids))
     redis.call("HDEL", holders, unpack(done_ids))
     redis.call("HDEL", jobs, unpack(done_ids))
-    if redis.call("EXISTS", failures) == 1 then redis.call("HDEL", failures, unpack(done_ids)) end
-    if redis.call("EXISTS", cancels) == 1 then redis.call("HDEL", cancels, unpack(done_ids)) end
+    if has_notes then
+      redis.call("HDEL", failures, unpack(done_ids))
+      redis.call("HDEL", cancels, unpack(done_ids))
+    end
     redis.call("HSET", outcomes, unpack(done_outcomes))
     for i = 1, #done_ids do tell(done_ids[i]) end
   end
@@ -236,12 +241,14 @@ local budget_spent = false
 if wanted > 0 and not paused then
   local lists_left = redis.call("EXISTS", unpack(ready))
   local priority = 1
+  -- a single list is that of the default priority, more often than not
+  local try_default = lists_left == 1
   -- entries whose job was removed cost time too, and there may be many
   local budget = wanted + 1000
   while wanted > 0 and lists_left > 0 and priority <= 10 and budget > 0 do
-    local entries = redis.call("LPOP", ready[priority], wanted)
+    local entries = redis.call("LPOP", ready[try_default and 6 or priority], wanted)
     if not entries then
-      priority = priority + 1
+      if try_default then try_default = false else priority = priority + 1 end
     else
       budget = budget - #entries
       if #entries < wanted then lists_left = lists_left - 1 end
