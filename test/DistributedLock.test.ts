@@ -1,3 +1,4 @@
+/** DistributedLock: its contract on both engines, and what is true on Redis only. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Config, ConfigProvider, Duration, Effect, Exit, Layer, Option, Result, Scope } from "effect"
 import * as fc from "fast-check"

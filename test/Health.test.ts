@@ -1,3 +1,4 @@
+/** Health: its contract on both engines, and what it sees on a server. */
 import { assert, describe, it } from "@effect/vitest"
 import { Config, ConfigProvider, Deferred, Effect, Exit, Fiber, Layer, Result, Scope } from "effect"
 import { TestClock } from "effect/testing"

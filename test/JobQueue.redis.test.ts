@@ -2,48 +2,22 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
 import { Redis as Client } from "ioredis"
-import { setTimeout as sleep } from "node:timers/promises"
 import { queueKeyNames } from "../src/internal/queueLua.ts"
-import { ServerClock } from "../src/internal/serverClock.ts"
 import * as Job from "../src/Job.ts"
-import { JobQueue, type JobQueueOptions } from "../src/JobQueue.ts"
+import { JobQueue } from "../src/JobQueue.ts"
 import { JobWorker, type JobWorkerOptions } from "../src/JobWorker.ts"
 import { RedisClient } from "../src/RedisClient.ts"
+import { eventually, type QueuesOnRedis, queuesOnRedis, wait } from "./support/queuesOnRedis.ts"
 import { RedisServer } from "./support/redisServer.ts"
-import { sharedRedisUrl, uniqueNamespace } from "./support/sharedRedis.ts"
+import { uniqueNamespace } from "./support/sharedRedis.ts"
 
 const Text = Job.make("text", { payload: Schema.String, success: Schema.String })
 const echo = Text.handler(Effect.succeed)
 
-interface Options extends JobQueueOptions {
-  readonly url?: string
-  readonly namespace?: string
-  readonly clock?: { offsetMillis: number }
-}
-
-const onRedis = ({ clock, namespace, url, ...options }: Options = {}) =>
-  Layer.suspend(() =>
-    Layer.provideMerge(
-      JobQueue.layer(options),
-      RedisClient.layer({ url: url ?? sharedRedisUrl(), namespace: namespace ?? uniqueNamespace() })
-    ).pipe(Layer.provide(Layer.succeed(ServerClock, clock ?? { offsetMillis: 0 })))
-  )
-
 const workers = (
   handlers: ReadonlyArray<Job.JobHandler<never>>,
-  options: JobWorkerOptions & Options = {}
-) => Layer.provideMerge(JobWorker.layer(handlers, { shutdown: 50, ...options }), onRedis(options))
-
-const wait = (millis: number) => Effect.promise(() => sleep(millis))
-
-const eventually = <E, R>(what: string, check: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
-  Effect.gen(function*() {
-    const deadline = performance.now() + 8000
-    while (!(yield* check)) {
-      if (performance.now() > deadline) assert.fail(`It did not come true: ${what}`)
-      yield* wait(2)
-    }
-  })
+  options: JobWorkerOptions & QueuesOnRedis = {}
+) => Layer.provideMerge(JobWorker.layer(handlers, { shutdown: 50, ...options }), queuesOnRedis(options))
 
 /** How often the server has run a command. */
 const callsOf = (server: RedisServer, command: string) =>
@@ -124,7 +98,7 @@ describe("JobQueue's keys", () => {
           yield* Fiber.interrupt(result)
           yield* e!.complete("x").pipe(Effect.ignore)
         }
-      }).pipe(Effect.scoped, Effect.provide(onRedis({ url: server.url, clock })))
+      }).pipe(Effect.scoped, Effect.provide(queuesOnRedis({ url: server.url, clock })))
 
       const names = new Set(queueKeyNames.map((name) =>
         `:queue:{fail%7Bing%7D%3A}:${name}`
@@ -159,7 +133,7 @@ describe("JobQueue's keys", () => {
       }
       // Whole nodes of the stream are dropped, of 100 entries each.
       assert.isAtMost(yield* use("xlen", (client) => client.xlen(key("queue", "{text}", "events"))), 300)
-    }).pipe(Effect.provide(onRedis({ eventBatches: 100 })), Effect.scoped))
+    }).pipe(Effect.provide(queuesOnRedis({ eventBatches: 100 })), Effect.scoped))
 
   it.live("hold leases of 10 seconds by default", () =>
     Effect.gen(function*() {
@@ -183,7 +157,7 @@ describe("JobQueue's commands", () => {
       const { queue } = Context.get(
         yield* Layer.build(
           Layer.effect(Holder, Effect.map(JobQueue, (queue) => ({ queue }))).pipe(
-            Layer.provide(onRedis({ url: server.url, namespace }))
+            Layer.provide(queuesOnRedis({ url: server.url, namespace }))
           )
         ),
         Holder
@@ -265,7 +239,7 @@ describe("JobQueue's commands", () => {
         }))
         // Ten claims of a hundred, each with the reports on the hundred before, and the last reports.
         assert.isAtMost(yield* callsOf(server, "xadd"), 1 + 11)
-      }).pipe(Effect.provide(onRedis({ url: server.url })))
+      }).pipe(Effect.provide(queuesOnRedis({ url: server.url })))
     }).pipe(Effect.scoped))
 
   it.live("gather enqueues that are made at once", () =>
@@ -281,7 +255,7 @@ describe("JobQueue's commands", () => {
         assert.strictEqual(new Set(ids).size, 500)
         assert.strictEqual(yield* queue.size(Text), 501)
         assert.isAtMost((yield* callsOf(server, "evalsha")) - before, 5)
-      }).pipe(Effect.provide(onRedis({ url: server.url })))
+      }).pipe(Effect.provide(queuesOnRedis({ url: server.url })))
     }).pipe(Effect.scoped))
 })
 
@@ -316,7 +290,7 @@ describe("JobQueue's tombstones", () => {
       )
       yield* eventually("no tombstone is left", Effect.map(stale, (count) => count === 0))
       assert.strictEqual(yield* use("llen", (client) => client.llen(key("queue", "{text}", "ready_5"))), 0)
-    }).pipe(Effect.provide(onRedis()), Effect.scoped))
+    }).pipe(Effect.provide(queuesOnRedis()), Effect.scoped))
 })
 
 describe("JobQueue and records that it did not write", () => {
@@ -353,7 +327,7 @@ describe("JobQueue and records that it did not write", () => {
         }
         assert.lengthOf((yield* queue.list(Text, { state: "failed" })).jobs, broken.length)
         assert.strictEqual(yield* queue.cancel(Text, ids[0]!), "unchanged")
-      }).pipe(Effect.provide(onRedis({ clock })))
+      }).pipe(Effect.provide(queuesOnRedis({ clock })))
     }).pipe(Effect.scoped))
 
   it.live("takes them back from holders that have gone", () =>
@@ -374,7 +348,7 @@ describe("JobQueue and records that it did not write", () => {
         assert.strictEqual(yield* queue.result(Text, ids[1]!, { within: "5 seconds" }), "b")
         const error = yield* Effect.flip(queue.result(Text, ids[0]!, { within: "5 seconds" }))
         assert.include(error, { _tag: "JobFailed", reason: "undecodable" })
-      }).pipe(Effect.provide(onRedis({ clock })))
+      }).pipe(Effect.provide(queuesOnRedis({ clock })))
     }).pipe(Effect.scoped))
 })
 
@@ -449,7 +423,7 @@ describe("JobQueue's end", () => {
         assert.strictEqual(yield* queue.cancel(Hang, hanging), "requested")
         assert.strictEqual(yield* queue.result(Text, id, { within: "3 seconds" }), "x")
         yield* eventually("it is interrupted", Effect.sync(() => ended.length === 1))
-      }).pipe(Effect.provide(onRedis({ url: server.url })))
+      }).pipe(Effect.provide(queuesOnRedis({ url: server.url })))
     }).pipe(Effect.scoped))
 })
 

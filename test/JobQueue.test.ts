@@ -1,3 +1,4 @@
+/** JobQueue: its contract on both engines, that the engines agree, and a program under a test's clock. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Context, Deferred, Duration, Effect, Fiber, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"

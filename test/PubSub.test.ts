@@ -1,3 +1,4 @@
+/** PubSub: its contract on both engines, and what is true on Redis only. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, References, Schema, Scope, Stream } from "effect"
 import * as Channel from "../src/Channel.ts"

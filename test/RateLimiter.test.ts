@@ -1,3 +1,4 @@
+/** RateLimiter: its contract on both engines, that the engines agree, and what is true on Redis only. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Layer, Option } from "effect"
 import { TestClock } from "effect/testing"

@@ -1,3 +1,4 @@
+/** Redis: its contract on both engines, that the engines agree, and what is true on a server only. */
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Duration, Effect, Layer, Option, Result, Stream } from "effect"
 import { TestClock } from "effect/testing"

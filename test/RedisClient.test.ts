@@ -1,3 +1,4 @@
+/** RedisClient: what the connection offers, on a server that is well. */
 import { assert, describe, expectTypeOf, it, layer } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Result, Schema, Scope, Stream, Tracer } from "effect"
 import { Redis as IoRedis } from "ioredis"

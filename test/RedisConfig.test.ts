@@ -1,3 +1,4 @@
+/** RedisConfig: every variable and form of URL, and that no error gives a value away. */
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Exit, Redacted, Result } from "effect"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"

@@ -1,3 +1,4 @@
+/** Services: which engine all services run on. */
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Effect, Layer, Logger, Option } from "effect"
 import { DistributedLock } from "../src/DistributedLock.ts"

@@ -1,3 +1,4 @@
+/** Every Lua script compiles, and reads only its declared names. */
 import { assert, describe, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { readdirSync } from "node:fs"

@@ -1,3 +1,4 @@
+/** What every DistributedLock engine must do. */
 import { assert, layer as suite } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Fiber, type Layer, Option, Scope } from "effect"
 import { DistributedLock } from "../../src/DistributedLock.ts"

@@ -1,3 +1,4 @@
+/** What Health must do on every engine. */
 import { assert, layer as suite } from "@effect/vitest"
 import { DateTime, type Duration, Effect, Fiber, type Layer, Stream } from "effect"
 import { Health } from "../../src/Health.ts"

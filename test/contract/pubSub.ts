@@ -1,3 +1,4 @@
+/** What every PubSub engine must do. */
 import { assert, layer as suite } from "@effect/vitest"
 import {
   Deferred,

@@ -1,3 +1,4 @@
+/** What every RateLimiter engine must do. */
 import { assert, layer as suite } from "@effect/vitest"
 import { Duration, Effect, Fiber, type Layer } from "effect"
 import * as RateLimit from "../../src/RateLimit.ts"

@@ -1,3 +1,4 @@
+/** What every Redis engine must do. */
 import { assert, layer as suite } from "@effect/vitest"
 import { Duration, Effect, type Layer, Option, Redacted, Schema, Stream } from "effect"
 import { inspect } from "node:util"

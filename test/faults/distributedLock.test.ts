@@ -1,3 +1,4 @@
+/** Locks hold what they promise whatever dies: holders, waiters, connections, replies. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Option, Result, Scope } from "effect"
 import { DistributedLock } from "../../src/DistributedLock.ts"

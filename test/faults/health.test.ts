@@ -1,3 +1,4 @@
+/** Health tells the truth in time when Redis is away, hangs, loads or is cut off. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer } from "effect"
 import { Health, type HealthOptions, type HealthReport } from "../../src/Health.ts"

@@ -1,48 +1,22 @@
 /** Jobs survive whatever dies: workers, connections, replies, servers. */
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Layer, Schema, type Scope, Stream } from "effect"
-import { setTimeout as sleep } from "node:timers/promises"
-import { ServerClock } from "../../src/internal/serverClock.ts"
 import * as Job from "../../src/Job.ts"
 import type { JobEvent } from "../../src/JobInfo.ts"
 import { JobQueue, type JobQueueOptions } from "../../src/JobQueue.ts"
 import { JobWorker, type JobWorkerOptions } from "../../src/JobWorker.ts"
-import { RedisClient } from "../../src/RedisClient.ts"
+import type { RedisClient } from "../../src/RedisClient.ts"
 import { NodeProcess } from "../support/processes.ts"
 import { Proxy } from "../support/proxy.ts"
+import { eventually, queuesOnRedis, wait } from "../support/queuesOnRedis.ts"
 import { RedisServer } from "../support/redisServer.ts"
 import { sharedRedisUrl, uniqueNamespace } from "../support/sharedRedis.ts"
 import { Work } from "../support/workJob.ts"
 
 const Text = Job.make("text", { payload: Schema.String, success: Schema.String })
 
-interface Options extends JobQueueOptions {
-  readonly url?: string
-  readonly namespace?: string
-  readonly clock?: { offsetMillis: number }
-}
-
-const onRedis = ({ clock, namespace, url, ...options }: Options = {}) =>
-  Layer.suspend(() =>
-    Layer.provideMerge(
-      JobQueue.layer(options),
-      RedisClient.layer({ url: url ?? sharedRedisUrl(), namespace: namespace ?? uniqueNamespace() })
-    ).pipe(Layer.provide(Layer.succeed(ServerClock, clock ?? { offsetMillis: 0 })))
-  )
-
 const work = (handlers: ReadonlyArray<Job.JobHandler<never>>, options?: JobWorkerOptions) =>
   Layer.build(JobWorker.layer(handlers, { shutdown: 50, poll: 20, ...options }))
-
-const wait = (millis: number) => Effect.promise(() => sleep(millis))
-
-const eventually = <E, R>(what: string, check: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
-  Effect.gen(function*() {
-    const deadline = performance.now() + 8000
-    while (!(yield* check)) {
-      if (performance.now() > deadline) assert.fail(`It did not come true: ${what}`)
-      yield* wait(2)
-    }
-  })
 
 const nothingIsLeft = (queue: Job.AnyJob, finished: number) =>
   Effect.gen(function*() {
@@ -74,7 +48,7 @@ describe("JobQueue in several processes", () => {
           Effect.sync(() => {
             clock.offsetMillis += Duration.toMillis(duration)
           })
-      ).pipe(Effect.provide(onRedis({ namespace, clock, ...options })), Effect.scoped)
+      ).pipe(Effect.provide(queuesOnRedis({ namespace, clock, ...options })), Effect.scoped)
     })
 
   it.live("runs each job once, tells its steps and its result in another, and lets processes end", () =>
@@ -230,7 +204,7 @@ describe("JobQueue on a bad connection", () => {
       const server = yield* RedisServer.start()
       const proxy = yield* Proxy.start(server)
       const clock = { offsetMillis: 0 }
-      return yield* Effect.provide(test(proxy, server, clock), onRedis({ url: proxy.url, clock, ...options }))
+      return yield* Effect.provide(test(proxy, server, clock), queuesOnRedis({ url: proxy.url, clock, ...options }))
     }).pipe(Effect.scoped)
 
   it.live("stores a job once when the reply to its enqueueing is lost", () =>
@@ -390,6 +364,6 @@ describe("JobQueue on a server that is killed", () => {
           assert.isTrue(runs.has(text))
         }
         assert.include(yield* queue.counts(Text), { failed: 0 })
-      }).pipe(Effect.provide(onRedis({ url: server.url, clock })))
+      }).pipe(Effect.provide(queuesOnRedis({ url: server.url, clock })))
     }).pipe(Effect.scoped))
 })

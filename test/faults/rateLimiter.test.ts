@@ -1,3 +1,4 @@
+/** Rate limits when Redis is away, slow, full or restarted. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Layer } from "effect"
 import * as RateLimit from "../../src/RateLimit.ts"

@@ -1,3 +1,4 @@
+/** The connection under faults: what ran, what did not, and that nothing hangs. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Redacted, Result, Schema, Scope, Stream } from "effect"
 import { createServer } from "node:net"

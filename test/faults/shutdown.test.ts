@@ -1,3 +1,4 @@
+/** A process whose scope has closed leaves nothing, and ends. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { NodeProcess } from "../support/processes.ts"

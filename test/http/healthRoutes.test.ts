@@ -1,3 +1,4 @@
+/** The health routes, over real HTTP. */
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { type Duration, Effect, Layer } from "effect"

@@ -1,3 +1,4 @@
+/** The example service over HTTP, in memory. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Logger, Scope } from "effect"
 import { JobQueue, ServicesMemory } from "effect-redis-kit"

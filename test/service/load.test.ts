@@ -1,3 +1,4 @@
+/** The example service under load, in short. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { runLoad } from "./load.ts"

@@ -1,3 +1,4 @@
+/** The example service in several processes on one Redis. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { RedisServer } from "../support/redisServer.ts"

@@ -1,3 +1,4 @@
+/** The example service's mails, at a real SMTP server. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { ServicesMemory } from "effect-redis-kit"

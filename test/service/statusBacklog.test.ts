@@ -1,3 +1,4 @@
+/** What is published when publishers come and go: each change once, in order. */
 import { assert, describe, it } from "vitest"
 import type { Status, StatusChange } from "../../examples/service/domain.ts"
 import { makeStatusBacklog } from "../../examples/service/statusBacklog.ts"

@@ -1,3 +1,4 @@
+/** What is inferred of locks. */
 import { Context, Effect, type Option, type Scope } from "effect"
 import { describe, expectTypeOf, it } from "vitest"
 import type { DistributedLock } from "../../src/DistributedLock.ts"

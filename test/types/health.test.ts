@@ -1,3 +1,4 @@
+/** What is inferred of health. */
 import type { Effect, Layer, Stream } from "effect"
 import type { HttpRouter } from "effect/http"
 import { expectTypeOf, test } from "vitest"

@@ -1,3 +1,4 @@
+/** What is inferred of channels and subscriptions. */
 import { Effect, type Layer, Schema, type Scope, type Stream } from "effect"
 import { expectTypeOf, test } from "vitest"
 import * as Channel from "../../src/Channel.ts"

@@ -1,3 +1,4 @@
+/** What is inferred of rate limits. */
 import { Context, type Duration, Effect, type Layer } from "effect"
 import { describe, expectTypeOf, it } from "vitest"
 import * as RateLimit from "../../src/RateLimit.ts"

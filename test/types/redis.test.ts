@@ -1,3 +1,4 @@
+/** What is inferred of commands and the connection. */
 import { describe, expectTypeOf, it } from "@effect/vitest"
 import { type Config, Effect, type Layer, type Option, Schema, type Scope, type Stream } from "effect"
 import type { ChainableCommander, Redis as IoRedis } from "ioredis"

@@ -1,3 +1,4 @@
+/** What is inferred of all services at once. */
 import type { Config, Layer } from "effect"
 import { expectTypeOf, test } from "vitest"
 import type { DistributedLock } from "../../src/DistributedLock.ts"

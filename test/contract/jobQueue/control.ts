@@ -1,3 +1,4 @@
+/** The job queue's contract: looking at jobs, and what operators do to them. */
 import { assert } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
 import type { EnqueueOptions } from "../../../src/JobInfo.ts"

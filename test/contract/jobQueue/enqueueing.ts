@@ -1,3 +1,4 @@
+/** The job queue's contract: how jobs come in, and in which order they run. */
 import { assert } from "@effect/vitest"
 import { Duration, Effect, Schema, Stream } from "effect"
 import * as Job from "../../../src/Job.ts"

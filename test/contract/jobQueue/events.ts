@@ -1,3 +1,4 @@
+/** The job queue's contract: what is told of each step in a job's life. */
 import { assert } from "@effect/vitest"
 import { Clock, Effect, Stream } from "effect"
 import { JobQueue } from "../../../src/JobQueue.ts"

@@ -1,3 +1,4 @@
+/** The job queue's contract: what is refused, and what comes through as it is. */
 import { assert } from "@effect/vitest"
 import { Effect, Result, Schema } from "effect"
 import * as fc from "fast-check"

@@ -1,3 +1,4 @@
+/** The job queue's contract: how long things are remembered. */
 import { assert } from "@effect/vitest"
 import { Clock, Effect, Layer } from "effect"
 import { JobQueue, type JobQueueOptions } from "../../../src/JobQueue.ts"

@@ -1,3 +1,4 @@
+/** The job queue's contract: results, failures, retries and dead letters. */
 import { assert } from "@effect/vitest"
 import { Cause, Deferred, Effect, Fiber, Logger, Schema } from "effect"
 import * as Job from "../../../src/Job.ts"

@@ -1,3 +1,4 @@
+/** The job queue's contract: jobs taken by hand. */
 import { assert } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Scope } from "effect"
 import { JobQueue } from "../../../src/JobQueue.ts"

@@ -1,3 +1,4 @@
+/** The job queue's contract: how workers run jobs, and how they stop. */
 import { assert } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, Layer } from "effect"
 import * as Job from "../../../src/Job.ts"
