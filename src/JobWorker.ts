@@ -14,6 +14,12 @@ export interface JobWorkerOptions {
   /** How many jobs of each queue run at once. Default: 10. */
   readonly concurrency?: number | undefined
   /**
+   * How many jobs of each queue it claims at most before it has room for them, so that no job waits for the way to Redis.
+   * It claims only what it is about to start by the pace of its jobs, and gives back what has not started when they turn
+   * out slow. 0 for none. Default: 200.
+   */
+  readonly prefetch?: number | undefined
+  /**
    * How long a job is safe from others without a sign of life from its worker, which gives one three times as often.
    * A job whose worker was killed runs elsewhere this much later. Default: 10 seconds.
    */
@@ -107,9 +113,12 @@ const make = <R>(handlers: ReadonlyArray<JobHandler<R>>, options: JobWorkerOptio
   })
 
 const checkOptions = (options: JobWorkerOptions): Result.Result<LoopOptions, InvalidInput> => {
-  const { concurrency = 10 } = options
+  const { concurrency = 10, prefetch = 200 } = options
   if (!(Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= 500)) {
     return Result.fail(new InvalidInput({ input: "concurrency", problem: "it is not a whole number from 1 to 500" }))
+  }
+  if (!(Number.isInteger(prefetch) && prefetch >= 0 && prefetch <= 500)) {
+    return Result.fail(new InvalidInput({ input: "prefetch", problem: "it is not a whole number from 0 to 500" }))
   }
   const millis = (input: string, duration: Duration.Input, least: number) => {
     const found = finiteMillis(duration)
@@ -123,6 +132,6 @@ const checkOptions = (options: JobWorkerOptions): Result.Result<LoopOptions, Inv
       millis("poll", options.poll ?? "2 seconds", 1),
       millis("shutdown", options.shutdown ?? "7 seconds", 0)
     ]),
-    ([leaseMillis, pollMillis, shutdownMillis]) => ({ concurrency, leaseMillis, pollMillis, shutdownMillis })
+    ([leaseMillis, pollMillis, shutdownMillis]) => ({ concurrency, prefetch, leaseMillis, pollMillis, shutdownMillis })
   )
 }

@@ -50,8 +50,8 @@ describe("A dead letter that another version wrote", () => {
     }).pipe(Effect.scoped, Effect.provide(onRedis())))
 
   it("is no record when its settings are none", () => {
-    assert.isDefined(readRecord("1;0;0;;5;0;;;{}\n\"x\""))
-    for (const meta of ["null", "7", "\"a\""]) assert.isUndefined(readRecord(`1;0;0;;5;0;;;${meta}\n"x"`))
+    assert.isDefined(readRecord("1;;;;5;0;;;{}\n\"x\""))
+    for (const meta of ["null", "7", "\"a\""]) assert.isUndefined(readRecord(`1;;;;5;0;;;${meta}\n"x"`))
   })
 })
 
@@ -104,15 +104,19 @@ describe("History", () => {
 })
 
 describe("An inbox", () => {
-  it.live("hands each letter to each listener once, however many there are", () =>
+  it.live("hands each letter to each listener of its queue once, however many there are", () =>
     Effect.gen(function*() {
       const client = yield* RedisClient
       const { inbox } = yield* makeRedisEngine(client, settings)
       const seen: Array<string> = []
       for (const name of ["a", "b", "c"]) {
-        yield* inbox.listen((letter) => seen.push(`${name} ${letter.kind} ${letter.queue}`))
+        for (const queue of ["x", "y"]) {
+          yield* inbox.listen(queue, (letter) => seen.push(`${name} ${letter.kind} ${queue}`))
+        }
       }
-      for (const queue of ["x", "y"]) yield* client.use("publish", (redis) => redis.publish(inbox.address, `w${queue}`))
+      for (const queue of ["x", "y", "z"]) {
+        yield* client.use("publish", (redis) => redis.publish(inbox.address, `w${queue}\0me 1 2 3`))
+      }
       while (seen.length < 6) yield* Effect.sleep(1)
       yield* client.use("ping", (redis) => redis.ping())
       assert.deepStrictEqual(seen, ["a wake x", "b wake x", "c wake x", "a wake y", "b wake y", "c wake y"])
@@ -152,14 +156,15 @@ describe("A holder that cannot reach its queue", () => {
     Effect.gen(function*() {
       const store = makeMemoryEngine(settings).open({ queue: "q", shared: false })
       let away = false
+      const ends: Array<string> = []
       const gone = new RedisError({ command: "step", reason: "connection", outcome: "NotSent", detail: "away" })
       const holder = makeHolder(
         { ...store, step: (request) => away ? Effect.fail(gone) : store.step(request) },
         "inbox",
-        leaseMillis
+        leaseMillis,
+        () => ({ kind }) => ends.push(kind)
       )
-      const ends: Array<string> = []
-      const step = holder.step(1, 0, () => ({ kind }) => ends.push(kind))
+      const step = holder.step(1, 0, 0)
       yield* Effect.forkScoped(holder.keep(Effect.ignore(step)), { startImmediately: true })
       const record = { priority: 5, lifo: false, enqueuedAt: 0, tenant: undefined, name: "", meta: {}, payload: "1" }
       yield* store.enqueue([{ id: "a", idIsNew: false, due: undefined, record }])

@@ -79,14 +79,22 @@ describe("Whoever holds jobs", () => {
       const reply = yield* Deferred.make<StepReply>()
       // A holder needs no more of a store.
       const store = { step: () => Deferred.await(reply) } as unknown as QueueStore
-      const holder = makeHolder(store, "inbox", 10_000)
       const ended: Array<unknown> = []
-      const step = yield* Effect.forkChild(holder.step(2, 0, ({ id }) => (why) => ended.push([id, why])))
+      const holder = makeHolder(store, "inbox", 10_000, ({ id }) => (why) => ended.push([id, why]))
+      const step = yield* Effect.forkChild(holder.step(2, 0, 0))
       yield* Effect.yieldNow
       holder.cancel("a", "too late")
       holder.cancel("somebody else's", "x")
       const claims = ["a", "b"].map((id) => ({ id, token: 1, record: undefined }))
-      yield* Deferred.succeed(reply, { claims, refused: [], cancels: [], nextMillis: undefined })
+      yield* Deferred.succeed(reply, {
+        claims,
+        refused: [],
+        lost: [],
+        cancels: [],
+        paused: false,
+        willCall: false,
+        nextMillis: undefined
+      })
       yield* Fiber.join(step)
       assert.deepStrictEqual(ended, [["a", { kind: "cancelled", reason: "too late" }]])
       holder.cancel("b", "now")

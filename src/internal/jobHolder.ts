@@ -2,44 +2,59 @@
 import { Effect } from "effect"
 import type { RedisError } from "../RedisError.ts"
 import { monotonicMillis } from "./monotonic.ts"
-import type { Acknowledgement, Claim, QueueStore, Report, StepReply } from "./queueEngine.ts"
+import type { Acknowledgement, Claim, Letter, QueueStore, Report, StepReply } from "./queueEngine.ts"
+
+/** Jobs that were claimed together. */
+interface Batch {
+  readonly token: number
+  /** Until when the lease surely lasts, in monotonic time: counted from before the last step that gave it was sent. */
+  leaseUntil: number
+  /** How many of its jobs are held, and how many of those have nothing to report yet. */
+  held: number
+  open: number
+}
 
 /** A job that is held. */
 export interface Held {
   readonly claim: Claim
-  /** Until when the lease surely lasts, in monotonic time: counted from before the last step that gave it was sent. */
-  leaseUntil: number
+  readonly batch: Batch
   /** Called when the lease is lost, or the job is to be cancelled. */
-  onEnd: (why: HoldEnd) => void
+  onEnd: OnEnd
   /** What is to be reported; the job is no longer held once that has been taken. */
   report: Report | undefined
+  /** The report may have been taken already, as a reply was lost. */
+  mayBeReported: boolean
   /** Told when the report was taken, or refused. */
-  readonly onReported: Array<(taken: boolean) => void>
+  onReported: Array<(taken: boolean) => void> | undefined
 }
 
 export type HoldEnd = { readonly kind: "lost" } | { readonly kind: "cancelled"; readonly reason: string }
+export type OnEnd = (why: HoldEnd) => void
 
 /** What one process holds of one queue. */
 export interface Holder {
   /** What its claims are in the name of. */
   readonly owner: string
   readonly held: ReadonlyMap<string, Held>
-  /** Claims up to `want` jobs and sends what there is to report, in one call. */
-  readonly step: (
-    want: number,
-    sleepMillis: number,
-    receive: (claim: Claim) => Held["onEnd"]
-  ) => Effect.Effect<StepReply, RedisError>
+  /** Claims up to `want` jobs, and `ahead` more, and sends what there is to report, in one call. */
+  readonly step: (want: number, ahead: number, sleepMillis: number) => Effect.Effect<StepReply, RedisError>
+  /** A job that was claimed for it while it slept; false when it has heard of that, or did not sleep. */
+  readonly hand: (letter: Extract<Letter, { kind: "job" }>) => Effect.Effect<boolean>
+  /** Is called no more. What it was given without hearing of it goes to others. */
+  readonly leave: Effect.Effect<void, RedisError>
   /** Says how a job ended; the next step reports it. Said again before it is known to have been heard, it is said once. */
   readonly settle: (id: string, token: number, report: Report, onReported?: (taken: boolean) => void) => void
-  /** Whether there is something to report. */
-  readonly hasReports: () => boolean
+  /** How much there is to report. */
+  readonly reports: () => number
   /** A job is to be cancelled; it may be one that a step under way is about to bring. */
   readonly cancel: (id: string, reason: string) => void
   /** Has the next step ask whether jobs are still held, or are to be cancelled. */
   readonly askSoon: () => void
-  /** Has `report` take a step that extends the leases, three times in each; ends those that have passed, when they do. */
-  readonly keep: (report: Effect.Effect<void>) => Effect.Effect<never>
+  /**
+   * Has `report` take a step that extends the leases, three times in each; ends those that have passed, when they do.
+   * Tells when it could not for long, as something did not let it run.
+   */
+  readonly keep: (report: Effect.Effect<void>, onBlocked?: (millis: number) => void) => Effect.Effect<never>
 }
 
 /** How many reports go with one step. */
@@ -59,15 +74,26 @@ const sound = (report: Report): Report =>
 const lengthOf = (report: Report): number =>
   "outcome" in report ? report.outcome.length : report.kind === "retry" ? report.failure.length : 0
 
+const noOne: OnEnd = () => {}
+
 let holders = 0
 
-/** A holder in the name of `inbox`. */
-export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number): Holder => {
-  const owner = `${inbox} ${++holders}`
+/** A holder in the name of `inbox`. `receive` is called with each job that it comes to hold. */
+export const makeHolder = (
+  store: QueueStore,
+  inbox: string,
+  leaseMillis: number,
+  receive: (claim: Claim) => OnEnd
+): Holder => {
+  const owner = `${inbox} ${++holders} ${leaseMillis}`
   const held = new Map<string, Held>()
-  const settled: Array<Held> = []
+  const batches = new Map<number, Batch>()
+  let settled: Array<Held> = []
   // Cancellations of jobs that are not held, or not yet: they may overtake the reply that brings the job.
   const early = new Map<string, string>()
+  // Requests that may have brought claims of which nothing has been heard, and when they were made.
+  const unheard = new Map<string, number>()
+  let number = 0
   let underWay = 0
   let beatDue = false
   let onFirst: (() => void) | undefined
@@ -80,75 +106,127 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
       if (count === reportsAtMost || (count > 0 && characters > reportCharacters)) break
       count++
     }
-    return settled.splice(0, count)
+    const taken = settled
+    settled = taken.splice(count)
+    return taken
+  }
+  const forget = (job: Held) => {
+    if (held.get(job.claim.id) === job) held.delete(job.claim.id)
+    if (--job.batch.held === 0) batches.delete(job.batch.token)
+    if (job.report === undefined) job.batch.open--
   }
   const drop = (job: Held, taken: boolean) => {
-    if (held.get(job.claim.id) === job) held.delete(job.claim.id)
-    for (const tell of job.onReported) tell(taken)
+    forget(job)
+    if (job.onReported !== undefined) { for (const tell of job.onReported) tell(taken) }
   }
   const lose = (job: Held) => {
-    held.delete(job.claim.id)
+    forget(job)
     job.onEnd({ kind: "lost" })
+  }
+  const loseAll = (token: number) => {
+    for (const job of [...held.values()]) if (job.batch.token === token && job.report === undefined) lose(job)
+  }
+  const accept = (claim: Claim, leaseUntil: number) => {
+    const before = held.get(claim.id)
+    if (before?.claim.token === claim.token) return
+    if (before !== undefined && before.report === undefined) lose(before)
+    let batch = batches.get(claim.token)
+    if (batch === undefined) {
+      batch = { token: claim.token, leaseUntil, held: 0, open: 0 }
+      batches.set(claim.token, batch)
+    }
+    batch.held++
+    batch.open++
+    const job: Held = { claim, batch, onEnd: noOne, report: undefined, mayBeReported: false, onReported: undefined }
+    // Before `receive`: a job that nobody can run is settled there.
+    held.set(claim.id, job)
+    onFirst?.()
+    job.onEnd = receive(claim)
+    const reason = early.size === 0 ? undefined : early.get(claim.id)
+    if (reason !== undefined) job.onEnd({ kind: "cancelled", reason })
+  }
+  const forgetOldRequests = (now: number) => {
+    // Whatever they brought has passed its lease.
+    for (const [request, at] of unheard) if (now - at > leaseMillis + leaseMillis) unheard.delete(request)
   }
 
   return {
     owner,
     held,
-    hasReports: () => settled.length > 0 || beatDue,
-    step: (want, sleepMillis, receive) =>
+    reports: () => settled.length + (beatDue ? 1 : 0),
+    step: (want, ahead, sleepMillis) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.clockWith((clock) => {
           const sentAt = monotonicMillis(clock)
+          const mine = ++number
           const ended = takeSettled()
-          const reports: Array<Acknowledgement> = ended.map((job) => acknowledge(job, job.report!))
-          const extended: Array<Held> = []
-          if (beatDue) {
-            beatDue = false
-            for (const job of held.values()) {
-              if (job.report !== undefined) continue
-              extended.push(job)
-              reports.push(acknowledge(job, { kind: "extend" }))
-            }
-          }
+          const extended = beatDue ? [...batches.values()].filter(({ open }) => open > 0) : []
+          beatDue = false
+          const asked = [...unheard.keys()]
+          const sleeps = want > 0 && sleepMillis > 0
+          if (sleeps) unheard.set(`${mine}+`, sentAt)
           underWay++
-          return Effect.matchCauseEffect(restore(store.step({ owner, reports, want, leaseMillis, sleepMillis })), {
+          const request = {
+            owner,
+            number: mine,
+            unheard: asked,
+            reports: ended.map(acknowledge),
+            extend: extended.map(({ token }) => token),
+            want,
+            ahead,
+            leaseMillis,
+            sleepMillis: sleeps ? sleepMillis : 0
+          }
+          return Effect.matchCauseEffect(restore(store.step(request)), {
             onFailure: (cause) => {
               underWay--
+              const notSent = cause.reasons.every((reason) =>
+                reason._tag === "Fail" && reason.error.outcome !== "Unknown"
+              )
+              if (notSent) unheard.delete(`${mine}+`)
+              else unheard.set(String(mine), sentAt)
+              forgetOldRequests(sentAt)
               // Not known to have been taken: said again with the next step, which changes nothing if it has been.
-              settled.unshift(...ended)
+              for (const job of ended) job.mayBeReported ||= !notSent
+              settled = [...ended, ...settled]
               beatDue ||= extended.length > 0
               return Effect.failCause(cause)
             },
             onSuccess: (reply) => {
               underWay--
-              const refused = new Set(reply.refused)
-              ended.forEach((job, i) => drop(job, !refused.has(i)))
-              extended.forEach((job, i) => {
-                if (!refused.has(ended.length + i)) job.leaseUntil = sentAt + leaseMillis
-                else if (held.get(job.claim.id) === job) lose(job)
-              })
-              for (const { id, reason } of reply.cancels) held.get(id)?.onEnd({ kind: "cancelled", reason })
-              for (const claim of reply.claims) {
-                const job: Held = {
-                  claim,
-                  leaseUntil: sentAt + leaseMillis,
-                  onEnd: () => {},
-                  report: undefined,
-                  onReported: []
-                }
-                // Before `receive`: a handler that is done at once settles it there.
-                held.set(claim.id, job)
-                onFirst?.()
-                job.onEnd = receive(claim)
-                const reason = early.get(claim.id)
-                if (reason !== undefined) job.onEnd({ kind: "cancelled", reason })
+              for (const request of asked) unheard.delete(request)
+              if (!reply.willCall) unheard.delete(`${mine}+`)
+              const refused = reply.refused.length === 0 ? undefined : new Set(reply.refused)
+              for (let i = 0; i < ended.length; i++) {
+                const job = ended[i]!
+                // A job that was given back, and is not ours, has been given back.
+                const taken = refused?.has(i) !== true || (job.mayBeReported && job.report!.kind === "release")
+                drop(job, taken)
               }
+              for (const batch of extended) batch.leaseUntil = sentAt + leaseMillis
+              for (const token of reply.lost) loseAll(token)
+              for (const { id, reason } of reply.cancels) held.get(id)?.onEnd({ kind: "cancelled", reason })
+              for (const claim of reply.claims) accept(claim, sentAt + leaseMillis)
               if (underWay === 0) early.clear()
               return Effect.succeed(reply)
             }
           })
         })
       ),
+    hand: ({ claim, number }) =>
+      Effect.clockWith((clock) =>
+        Effect.sync(() => {
+          if (!unheard.delete(`${number}+`)) return false
+          // How long the letter has travelled is not known; the first beat is before this.
+          accept(claim, monotonicMillis(clock) + leaseMillis / 2)
+          return true
+        })
+      ),
+    leave: Effect.suspend(() => {
+      const asked = [...unheard.keys()]
+      unheard.clear()
+      return asked.length === 0 ? Effect.void : store.leave(owner, asked)
+    }),
     settle: (id, token, report, onReported) => {
       const job = held.get(id)
       if (
@@ -158,9 +236,10 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
         onReported?.(false)
         return
       }
-      if (onReported !== undefined) job.onReported.push(onReported)
+      if (onReported !== undefined) (job.onReported ??= []).push(onReported)
       if (job.report !== undefined) return
       job.report = sound(report)
+      job.batch.open--
       settled.push(job)
     },
     cancel: (id, reason) => {
@@ -171,31 +250,35 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
     askSoon: () => {
       beatDue ||= held.size > 0
     },
-    keep: (report) =>
+    keep: (report, onBlocked) =>
       Effect.clockWith((clock) => {
-        const rest = Effect.suspend(() => {
+        let due = 0
+        const rest: Effect.Effect<void> = Effect.suspend(() => {
+          due = 0
           // With nothing to keep there is nothing to do, for however long.
           if (held.size === 0) {
             return Effect.callback<void>((resume) => {
               onFirst = () => {
                 onFirst = undefined
-                resume(Effect.void)
+                resume(rest)
               }
             })
           }
           const now = monotonicMillis(clock)
           let millis = leaseMillis / 3
-          for (const job of held.values()) {
-            if (job.report === undefined) millis = Math.min(millis, job.leaseUntil - now)
+          for (const batch of batches.values()) {
+            if (batch.open > 0) millis = Math.min(millis, batch.leaseUntil - now)
           }
+          due = now + Math.max(1, millis)
           return Effect.sleep(Math.max(1, millis))
         })
         const beat = Effect.suspend(() => {
           const now = monotonicMillis(clock)
-          for (const job of [...held.values()]) {
-            if (job.report !== undefined) continue
-            if (now < job.leaseUntil) beatDue = true
-            else lose(job)
+          if (due !== 0 && now - due > leaseMillis / 3) onBlocked?.(now - due)
+          for (const batch of [...batches.values()]) {
+            if (batch.open === 0) continue
+            if (now < batch.leaseUntil) beatDue = true
+            else loseAll(batch.token)
           }
           return beatDue ? report : Effect.void
         })
@@ -204,9 +287,9 @@ export const makeHolder = (store: QueueStore, inbox: string, leaseMillis: number
   }
 }
 
-const acknowledge = ({ claim }: Held, report: Report): Acknowledgement => ({
+const acknowledge = ({ claim, report }: Held): Acknowledgement => ({
   id: claim.id,
   token: claim.token,
   tenant: claim.record?.tenant,
-  report
+  report: report!
 })

@@ -1,14 +1,19 @@
-/** Works off one queue: claims as many jobs as there is room for, runs them, reports, and rests when there is nothing. */
-import { Effect, type Fiber, Random, Result, Schedule, type Scope } from "effect"
+/** Works off one queue: claims as many jobs as it can run, has them run, reports, and rests when there is nothing. */
+import { Clock, Effect, type Exit, type Fiber, Random, Schedule, type Scope } from "effect"
 import type { JobHandler } from "../Job.ts"
-import { makeBell } from "./jobBell.ts"
+import type { RedisError } from "../RedisError.ts"
 import { type Holder, makeHolder } from "./jobHolder.ts"
 import { type JobMonitor, makeJobMonitor } from "./jobMonitor.ts"
-import { makeRunner } from "./jobRunner.ts"
-import type { QueueEngine, QueueStore } from "./queueEngine.ts"
+import { makePace } from "./jobPace.ts"
+import { makeRunner, type Runner } from "./jobRunner.ts"
+import { monotonicMillis } from "./monotonic.ts"
+import type { Letter, QueueEngine, QueueStore, StepReply } from "./queueEngine.ts"
+import { onSecondSignal } from "./secondSignal.ts"
 
 export interface LoopOptions {
   readonly concurrency: number
+  /** How many jobs it claims ahead at most. */
+  readonly prefetch: number
   readonly leaseMillis: number
   /** How long it rests at most before it looks again: covers a wake-up that was lost. */
   readonly pollMillis: number
@@ -28,6 +33,10 @@ const silenceMillis = 10_000
 const longestRestMillis = 2 ** 31 - 1
 const firstRetryMillis = 50
 const lastRetryMillis = 2000
+/** How many jobs are claimed by one call at most. */
+const claimAtMost = 500
+/** How many reports are worth a call of their own while another one is on its way. */
+const manyReports = 100
 /** How long an idle worker that closes waits for the reply to its last step. */
 const lastReplyMillis = 500
 /** How long interrupted handlers get for their finalizers before the worker stops waiting for them. */
@@ -42,91 +51,243 @@ export const startLoop = <R>(
 ): Effect.Effect<JobLoop, never, R | Scope.Scope> =>
   Effect.gen(function*() {
     const context = yield* Effect.context<R>()
+    const clock = yield* Clock.Clock
     const random = yield* Random.Random
-    const holder = makeHolder(queue.store, engine.inbox.address, options.leaseMillis)
-    const runner = makeRunner(holder, queue, handlers, context, () => random.nextDoubleUnsafe(), (report) => {
-      if (report !== undefined) monitor.ended(report)
-      bell.ring()
-    })
-    const bell = makeBell()
+    const fork = Effect.runForkWith(context)
+    const pace = makePace(options.concurrency, engine.isRemote ? options.prefetch : 0)
+    const holder: Holder = makeHolder(
+      queue.store,
+      engine.inbox.address,
+      options.leaseMillis,
+      (claim) => runner.receive(claim)
+    )
+    const runner: Runner = makeRunner(
+      holder,
+      queue,
+      handlers,
+      context,
+      () => random.nextDoubleUnsafe(),
+      { concurrency: options.concurrency, leaseMillis: options.leaseMillis, pace },
+      (report) => {
+        if (report !== undefined) monitor.ended(report)
+        turn()
+      }
+    )
     const monitor: JobMonitor = yield* makeJobMonitor(
       engine,
       queue,
       3 * options.pollMillis + silenceMillis,
       () => runner.running()
     )
-    const state = { paused: false, closing: false }
 
-    const isIdle = () => runner.running() === 0 && !holder.hasReports()
-    const isOver = () => state.closing && isIdle()
+    const longestRest = engine.isRemote ? options.pollMillis : longestRestMillis
+    const underWay = new Set<Fiber.Fiber<unknown, unknown>>()
+    const state = {
+      paused: false,
+      closing: false,
+      over: false,
+      /** The queue was paused after so many calls: what they bring is not to start. */
+      queuePausedAfter: -1,
+      /** How many jobs calls on their way may bring. */
+      asked: 0,
+      /** How often it has called. */
+      calls: 0,
+      /** The last call found as many jobs as it asked for, so that there may be more. */
+      foundMore: false,
+      /** The queue calls as soon as there are jobs. */
+      isCalled: false,
+      /** Someone may call it, so that it has to leave before it closes. */
+      mayBeCalled: false,
+      /** It does not call, as it has just failed to. */
+      isAway: false,
+      retryMillis: firstRetryMillis,
+      restMillis: longestRest
+    }
+    let rest: { readonly due: number; readonly fiber: Fiber.Fiber<void> } | undefined
+    let turning = false
+    let onOver: (() => void) | undefined
 
-    const loop = Effect.gen(function*() {
-      let retryMillis = firstRetryMillis
-      let mayBeCalled = false
-      while (!isOver()) {
-        bell.reset()
-        const want = state.closing || state.paused ? 0 : options.concurrency - runner.running()
-        let rest = engine.losesLetters ? options.pollMillis : longestRestMillis
-        if ((state.closing || state.paused) && mayBeCalled) {
-          // Whoever rests, or is going, must not be called in place of one who can.
-          mayBeCalled = false
-          yield* Effect.ignore(queue.store.leave(holder.owner))
-        }
-        mayBeCalled ||= want > 0
-        if (want > 0 || holder.hasReports()) {
-          const sleepMillis = want > 0 ? options.pollMillis + lastRetryMillis : 0
-          const reply = yield* Effect.result(holder.step(want, sleepMillis, runner.receive))
-          if (Result.isFailure(reply)) {
-            if (retryMillis === firstRetryMillis) {
-              yield* Effect.logWarning(`Queue "${queue.name}" cannot be reached: ${reply.failure.message}`)
-            }
-            yield* Effect.sleep(retryMillis)
-            retryMillis = Math.min(2 * retryMillis, lastRetryMillis)
-            continue
-          }
-          if (retryMillis !== firstRetryMillis) {
-            yield* Effect.logInfo(`Queue "${queue.name}" is reached again`)
-            retryMillis = firstRetryMillis
-          }
-          const { claims, nextMillis } = reply.success
-          yield* monitor.stepped(claims.length)
-          if (holder.hasReports() || (want > 0 && claims.length === want)) continue
-          rest = Math.min(rest, nextMillis ?? rest)
-        } else {
-          // Full, or paused: that is no reason to be called stuck.
-          yield* monitor.stepped(0)
-        }
-        if (!isOver()) yield* bell.wait(rest)
+    const works = () => !(state.paused || state.closing)
+    const mayClaimAhead = () => works() && state.queuePausedAfter < 0
+    const isIdle = () => runner.running() === 0 && runner.waiting() === 0 && holder.reports() === 0
+    /** How many jobs could start at once if they were here, and how many more may be claimed. */
+    const room = () => {
+      if (!works()) return { want: 0, ahead: 0, total: 0 }
+      const taken = runner.running() + runner.waiting() + state.asked
+      const ahead = mayClaimAhead() ? pace.ahead() : 0
+      const total = options.concurrency + ahead
+      // In two calls that take turns, so that one is answered while the jobs of the other one run.
+      const most = Math.min(ahead > 0 ? Math.ceil(total / 2) : total, total - taken, claimAtMost)
+      const want = Math.max(0, Math.min(options.concurrency - taken, most))
+      return { want, ahead: Math.max(0, most - want), total }
+    }
+
+    /** Calls, if there is something to call for. */
+    const callIfUseful = (): boolean => {
+      const reports = holder.reports()
+      const { ahead, total, want } = room()
+      const useful = underWay.size === 0
+        ? reports > 0 || (want > 0 && !state.isCalled) || (ahead >= total / 4 && state.foundMore)
+        : underWay.size === 1 && engine.isRemote &&
+          (reports >= manyReports || (ahead >= total / 4 && state.foundMore))
+      if (useful) call(want, ahead)
+      return useful
+    }
+
+    const forkCall = <A>(
+      effect: Effect.Effect<A, RedisError>,
+      onExit: (exit: Exit.Exit<A, RedisError>) => void
+    ) => {
+      const fiber = fork(effect)
+      underWay.add(fiber)
+      fiber.addObserver((exit) => {
+        underWay.delete(fiber)
+        if (!state.over) onExit(exit)
+      })
+    }
+
+    const call = (want: number, ahead: number) => {
+      const number = ++state.calls
+      const asked = want + ahead
+      const sentAt = performance.now()
+      state.asked += asked
+      state.mayBeCalled ||= want > 0
+      forkCall(holder.step(want, ahead, want > 0 ? options.pollMillis + lastRetryMillis : 0), (exit) => {
+        state.asked -= asked
+        if (exit._tag === "Success") {
+          pace.called(performance.now() - sentAt)
+          replied(number, asked, exit.value)
+        } else failed(exit)
+      })
+    }
+
+    const replied = (number: number, asked: number, reply: StepReply) => {
+      if (state.retryMillis !== firstRetryMillis) {
+        fork(Effect.logInfo(`Queue "${queue.name}" is reached again`))
+        state.retryMillis = firstRetryMillis
       }
-      if (mayBeCalled) yield* Effect.ignore(queue.store.leave(holder.owner))
-    })
+      monitor.stepped(reply.claims.length)
+      state.isCalled = reply.willCall
+      state.foundMore = asked > 0 ? reply.claims.length >= asked || reply.nextMillis === 0 : state.foundMore
+      state.restMillis = Math.min(longestRest, reply.nextMillis ?? Infinity)
+      if (reply.paused || number > state.queuePausedAfter) {
+        state.queuePausedAfter = reply.paused ? Math.max(number, state.queuePausedAfter) : -1
+      }
+      turn()
+    }
 
-    yield* Effect.forkScoped(keepListening(engine, queue.store, holder, bell.ring))
-    yield* Effect.forkScoped(holder.keep(Effect.sync(bell.ring)))
-    const fiber = yield* Effect.forkScoped(loop)
+    const failed = (exit: Exit.Failure<unknown, RedisError>) => {
+      state.isCalled = false
+      if (state.isAway) return
+      state.isAway = true
+      if (state.retryMillis === firstRetryMillis) {
+        const reason = exit.cause.reasons.find((reason) => reason._tag === "Fail")
+        fork(Effect.logWarning(`Queue "${queue.name}" cannot be reached: ${reason?.error.message ?? "interrupted"}`))
+      }
+      forkCall(Effect.sleep(state.retryMillis), () => {
+        state.isAway = false
+        turn()
+      })
+      state.retryMillis = Math.min(2 * state.retryMillis, lastRetryMillis)
+    }
+
+    const leave = () => {
+      state.mayBeCalled = false
+      state.isCalled = false
+      forkCall(Effect.ignore(holder.leave), () => turn())
+    }
+
+    /** Looks again after a while: something may be due then, or a letter have been lost. */
+    const restAWhile = () => {
+      const now = monotonicMillis(clock)
+      const due = now + state.restMillis
+      if (rest !== undefined && rest.due <= due) return
+      rest?.fiber.interruptUnsafe()
+      const fiber = fork(Effect.sleep(state.restMillis))
+      const mine = { due, fiber }
+      rest = mine
+      fiber.addObserver(() => {
+        if (rest !== mine) return
+        rest = undefined
+        if (state.over) return
+        // Full, or paused: that is no reason to be called stuck.
+        if (underWay.size === 0) monitor.stepped(0)
+        state.restMillis = longestRest
+        lookAgain()
+      })
+    }
+
+    /** Does whatever there is to do now. Whoever changes something calls it. */
+    const turn = () => {
+      if (turning || state.over) return
+      turning = true
+      if (!mayClaimAhead()) runner.giveBack()
+      const started = runner.startWaiting()
+      // Whoever rests, or is going, must not be called in place of one who can.
+      if (!works() && state.mayBeCalled && underWay.size === 0 && !state.isAway) leave()
+      if (!state.isAway) { while (callIfUseful()) { /* once more, while there is room */ } }
+      turning = false
+      if (!started) setImmediate(turn)
+      if (state.closing && isIdle() && underWay.size === 0 && !state.mayBeCalled) return onOver?.()
+      if (underWay.size === 0) restAWhile()
+    }
+
+    const onLetter = (letter: Letter) => {
+      if (letter.kind === "gap") lookAround()
+      else if (letter.kind === "cancel") holder.cancel(letter.id, letter.reason)
+      else if (letter.kind === "wake") {
+        if (letter.owner === undefined || letter.owner === holder.owner) lookAgain()
+      } else if (letter.kind === "job") {
+        if (letter.owner !== holder.owner) return
+        state.isCalled = false
+        if (Effect.runSync(holder.hand(letter))) monitor.stepped(1)
+        turn()
+      } else if (letter.kind === "pause") {
+        state.queuePausedAfter = state.calls
+        turn()
+      }
+    }
+    const lookAgain = () => {
+      state.isCalled = false
+      turn()
+    }
+    const lookAround = () => {
+      holder.askSoon()
+      lookAgain()
+    }
+
+    yield* Effect.forkScoped(keepListening(engine, queue.store, onLetter, lookAround))
+    yield* Effect.forkScoped(holder.keep(Effect.sync(turn), runner.wasBlocked))
     yield* Effect.addFinalizer(() =>
       Effect.promise(async () => {
+        const ended = new Promise<void>((resolve) => {
+          onOver = resolve
+        })
         state.closing = true
-        bell.ring()
-        const ended = settled(fiber)
+        turn()
+        const stop = onSecondSignal(runner.interruptAll)
         // A step that is under way may bring jobs; when the server is away, there is no point in waiting for it.
-        if (isIdle() && (await within(ended, lastReplyMillis) || isIdle())) return
-        if (await within(ended, options.shutdownMillis)) return
-        runner.interruptAll()
-        await within(ended, finalizersMillis)
+        const done = (isIdle() && (await within(ended, lastReplyMillis) || isIdle())) ||
+          await within(ended, options.shutdownMillis)
+        if (!done) {
+          runner.interruptAll()
+          await within(ended, finalizersMillis)
+        }
+        stop()
+        state.over = true
+        rest?.fiber.interruptUnsafe()
+        for (const fiber of underWay) fiber.interruptUnsafe()
       })
     )
+    turn()
     return {
       running: runner.running,
       setPaused: (value) => {
         state.paused = value
-        bell.ring()
+        turn()
       }
     }
   })
-
-const settled = (fiber: Fiber.Fiber<unknown, unknown>): Promise<void> =>
-  new Promise((resolve) => fiber.addObserver(() => resolve()))
 
 // Real time: a shutdown must not wait for a test to move its clock.
 const within = (promise: Promise<void>, millis: number): Promise<boolean> =>
@@ -139,22 +300,17 @@ const within = (promise: Promise<void>, millis: number): Promise<boolean> =>
   })
 
 /** Letters for this queue; the subscription is tried until it stands, as polling covers for it. */
-const keepListening = (engine: QueueEngine, store: QueueStore, holder: Holder, ring: () => void) => {
-  const lookAround = () => {
-    holder.askSoon()
-    ring()
-  }
-  return engine.inbox.listen((letter) => {
-    if (letter.queue === "") lookAround()
-    else if (letter.queue !== store.address) return
-    else if (letter.kind === "wake") ring()
-    else if (letter.kind === "cancel") holder.cancel(letter.id, letter.reason)
-  }).pipe(
+const keepListening = (
+  engine: QueueEngine,
+  store: QueueStore,
+  onLetter: (letter: Letter) => void,
+  onListening: () => void
+) =>
+  engine.inbox.listen(store.address, onLetter).pipe(
     // What was said before anyone listened has not been heard.
-    Effect.andThen(Effect.sync(lookAround)),
+    Effect.andThen(Effect.sync(onListening)),
     Effect.andThen(Effect.never),
     Effect.scoped,
     Effect.tapError((error) => Effect.logWarning(`Workers cannot be woken up: ${error.message}`)),
     Effect.retry(Schedule.spaced("1 second"))
   )
-}

@@ -20,7 +20,7 @@ const outcomes: { readonly [Kind in Report["kind"]]?: string } = {
 /** How a worker keeps its books. */
 export interface JobMonitor {
   /** A step went through, with so many claims. */
-  readonly stepped: (claimed: number) => Effect.Effect<void>
+  readonly stepped: (claimed: number) => void
   /** An attempt ended. */
   readonly ended: (report: Report) => void
 }
@@ -33,7 +33,8 @@ export const makeJobMonitor = (
   running: () => number
 ): Effect.Effect<JobMonitor, never, Scope.Scope> =>
   Effect.gen(function*() {
-    let lastStepAt = yield* Clock.currentTimeMillis
+    const clock = yield* Clock.Clock
+    let lastStepAt = clock.currentTimeMillisUnsafe()
     const context = yield* Effect.context()
     const byOutcome = new Map(
       Object.values(outcomes).map((outcome) => [
@@ -62,11 +63,10 @@ export const makeJobMonitor = (
     yield* engine.registerProbe({ name: `queue ${queue.name}`, check })
 
     return {
-      stepped: (count) =>
-        Effect.map(Clock.currentTimeMillis, (now) => {
-          lastStepAt = now
-          if (count > 0) claimed.updateUnsafe(count, context)
-        }),
+      stepped: (count) => {
+        lastStepAt = clock.currentTimeMillisUnsafe()
+        if (count > 0) claimed.updateUnsafe(count, context)
+      },
       ended: (report) => {
         const outcome = outcomes[report.kind]
         if (outcome !== undefined) byOutcome.get(outcome)?.updateUnsafe(1, context)

@@ -50,9 +50,8 @@ const waitFor = (
   Effect.filterOrElse(store.look(id), isOver, () =>
     Effect.scoped(Effect.gen(function*() {
       let told = yield* Deferred.make<void>()
-      yield* engine.inbox.listen((letter) => {
-        // A wake-up for no queue: letters may have been lost.
-        if ((letter.kind === "finished" && letter.id === id && letter.queue === store.address) || letter.queue === "") {
+      yield* engine.inbox.listen(store.address, (letter) => {
+        if (letter.kind === "gap" || (letter.kind === "finished" && letter.id === id)) {
           Deferred.doneUnsafe(told, Effect.void)
         }
       })

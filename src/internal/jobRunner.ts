@@ -1,43 +1,75 @@
-/** Runs claimed jobs: each in a fiber and a scope of its own, settled as it ends. */
+/** Runs claimed jobs: each in a fiber and a scope of its own, settled as it ends. Those without room wait. */
 import { Cause, type Context, Effect, type Exit, type Fiber, Result } from "effect"
 import type { JobContext, JobHandler } from "../Job.ts"
 import { compile } from "./compiledJob.ts"
 import { attemptsOf, AttemptTimeout, cancelled, hopeless, reportOf, unknownKindMillis } from "./jobAttempt.ts"
-import type { HoldEnd, Holder } from "./jobHolder.ts"
+import type { Holder, OnEnd } from "./jobHolder.ts"
+import type { Pace } from "./jobPace.ts"
 import type { Claim, Report } from "./queueEngine.ts"
 import { traced } from "./span.ts"
 import { spanOf } from "./traceContext.ts"
 
 /** How many kinds of jobs without a handler are told of in the log, once each. */
 const unknownKindsTold = 100
+/** For how long jobs are started in a row before others on this thread have their turn. */
+const sliceMillis = 4
 
-interface Running {
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-  end: HoldEnd | { readonly kind: "shutdown" } | undefined
+interface Entry<R> {
+  readonly claim: Claim
+  readonly handler: JobHandler<R>
+  /** Undefined while it waits. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+  startedAt: number
+  /** Why it was ended from outside. */
+  end: Parameters<OnEnd>[0] | { readonly kind: "shutdown" } | undefined
 }
 
-/** Runs claimed jobs, and settles them as they end. */
+export interface Runner {
+  readonly running: () => number
+  /** How many jobs wait for room. */
+  readonly waiting: () => number
+  readonly receive: (claim: Claim) => OnEnd
+  /** Starts those that wait, as far as there is room; false when it stopped so that others have their turn. */
+  readonly startWaiting: () => boolean
+  /** Gives back those that wait. */
+  readonly giveBack: () => void
+  readonly interruptAll: () => void
+  /** The event loop did not turn for so long. */
+  readonly wasBlocked: (millis: number) => void
+}
+
+/** Runs claimed jobs, and settles them as they end. `onEnd` may be called from within `startWaiting`. */
 export const makeRunner = <R>(
   holder: Holder,
   queue: { readonly name: string },
   handlers: ReadonlyMap<string, JobHandler<R>>,
   context: Context.Context<R>,
   random: () => number,
+  options: { readonly concurrency: number; readonly leaseMillis: number; readonly pace: Pace },
   onEnd: (report: Report | undefined) => void
-) => {
-  const running = new Set<Running>()
+): Runner => {
+  const running = new Set<Entry<R>>()
+  let queued: Array<Entry<R>> = []
+  let next = 0
+  let waiting = 0
+  let lastStartAt = 0
+  let patient = false
   const unknownKinds = new Set<string>()
+  /** What ended lately after it had let go of the event loop: one of these may have blocked it. */
+  let lately: Array<Claim> = []
+  let blockedToldAt = -Infinity
   const fork = Effect.runForkWith(context)
-  const noHold = () => {}
+  const noHold: OnEnd = () => {}
 
-  const run = (claim: Claim, handler: JobHandler<R>): (why: HoldEnd) => void => {
+  const start = (entry: Entry<R>, now: number): number => {
+    const { claim, handler } = entry
     const record = claim.record!
     const { job } = handler
     const compiled = compile(job)
     const payload = compiled.payload.decode(record.payload)
     if (Result.isFailure(payload)) {
       settle(claim, hopeless(record.name, claim, { reason: "undecodable", message: payload.failure.message }))
-      return noHold
+      return now
     }
     const about: JobContext = {
       id: claim.id,
@@ -49,14 +81,28 @@ export const makeRunner = <R>(
       enqueuedAt: record.enqueuedAt,
       fencingToken: claim.token
     }
-    const fiber = fork(attempt(handler, payload.success, about, record.meta.t, record.meta.tp))
-    const entry: Running = { fiber, end: undefined }
+    entry.startedAt = now
+    lastStartAt = now
     running.add(entry)
+    const fiber = fork(attempt(handler, payload.success, about, record.meta.t, record.meta.tp))
+    entry.fiber = fiber
+    // It may have been cancelled from within itself.
+    if (entry.end !== undefined) fiber.interruptUnsafe()
+    const after = performance.now()
+    if (after - now > options.leaseMillis / 3) tellOfBlock([claim], after - now)
+    // What ended at once has been timed; the rest is when it ends.
+    let endedAt = after
     fiber.addObserver((exit) => {
       running.delete(entry)
+      if (endedAt === 0) {
+        endedAt = performance.now()
+        lately.push(claim)
+        if (lately.length > 8) lately.shift()
+      }
+      options.pace.ended(endedAt - entry.startedAt)
       const interrupted = exit._tag === "Failure" && entry.end !== undefined
       if (!interrupted) {
-        tellOfDefect(exit, claim)
+        if (exit._tag === "Failure") tellOfDefect(exit, claim)
         settle(claim, reportOf(exit, job, record, compiled, random()))
       } else if (entry.end?.kind === "cancelled") settle(claim, cancelled(job, record, entry.end.reason))
       else if (entry.end?.kind === "shutdown") settle(claim, { kind: "release", delayMillis: 0 })
@@ -65,19 +111,58 @@ export const makeRunner = <R>(
         onEnd(undefined)
       }
     })
-    return (why) => interrupt(entry, why)
+    endedAt = 0
+    return after
   }
 
-  const interrupt = (entry: Running, why: NonNullable<Running["end"]>) => {
-    entry.end ??= why
-    entry.fiber.interruptUnsafe()
+  const end = (entry: Entry<R>, why: NonNullable<Entry<R>["end"]>) => {
+    if (entry.end !== undefined) return
+    entry.end = why
+    if (entry.fiber !== undefined) entry.fiber.interruptUnsafe()
+    else if (!running.has(entry)) {
+      waiting--
+      if (why.kind === "cancelled") settle(entry.claim, cancelled(entry.handler.job, entry.claim.record!, why.reason))
+      else if (why.kind === "shutdown") settle(entry.claim, { kind: "release", delayMillis: 0 })
+    }
+  }
+
+  const giveBack = () => {
+    for (const entry of queued.slice(next)) end(entry, { kind: "shutdown" })
+    queued = []
+    next = 0
+  }
+
+  // Jobs were claimed ahead as others were fast; when those turn out slow, somebody else may be idle.
+  const watch = () => {
+    if (patient) return
+    patient = true
+    const patience = options.pace.patience()
+    fork(Effect.sleep(patience)).addObserver(() => {
+      patient = false
+      if (waiting === 0) return
+      const stood = performance.now() - lastStartAt
+      if (stood < patience) return watch()
+      options.pace.stood(stood)
+      giveBack()
+    })
   }
 
   // A mistake in the handler: its place is in the stack, which is stored nowhere.
-  const tellOfDefect = (exit: Exit.Exit<unknown, unknown>, claim: Claim) => {
-    if (exit._tag === "Failure" && Cause.hasDies(exit.cause)) {
+  const tellOfDefect = (exit: Exit.Failure<unknown, unknown>, claim: Claim) => {
+    if (Cause.hasDies(exit.cause)) {
       fork(Effect.logError(`The handler of job ${claim.id} of queue "${queue.name}" died`, exit.cause))
     }
+  }
+
+  const tellOfBlock = (claims: ReadonlyArray<Claim>, millis: number) => {
+    blockedToldAt = performance.now()
+    const ids = claims.map(({ id }) => id)
+    const which = ids.length === 1 ? `Job ${ids[0]}` : `One of the jobs ${ids.join(", ")}`
+    fork(Effect.logWarning(
+      `${which} of queue "${queue.name}" blocked the event loop for ${
+        Math.round(millis)
+      } ms: it may lose its lease, as others here may`
+    ))
   }
 
   const settle = (claim: Claim, report: Report) => {
@@ -90,7 +175,8 @@ export const makeRunner = <R>(
 
   return {
     running: () => running.size,
-    receive: (claim: Claim): (why: HoldEnd) => void => {
+    waiting: () => waiting,
+    receive: (claim) => {
       if (claim.record === undefined) {
         settle(claim, hopeless("", claim, { reason: "undecodable", message: "its record is of an unknown version" }))
         return noHold
@@ -105,10 +191,38 @@ export const makeRunner = <R>(
         settle(claim, { kind: "release", delayMillis: unknownKindMillis })
         return noHold
       }
-      return run(claim, handler)
+      const entry: Entry<R> = { claim, handler, fiber: undefined, startedAt: 0, end: undefined }
+      queued.push(entry)
+      waiting++
+      return (why) => end(entry, why)
     },
+    startWaiting: () => {
+      if (waiting === 0) return true
+      let now = performance.now()
+      const until = now + sliceMillis
+      while (waiting > 0 && running.size < options.concurrency) {
+        if (now > until) return false
+        const entry = queued[next++]!
+        if (entry.end !== undefined) continue
+        waiting--
+        now = start(entry, now)
+      }
+      if (waiting === 0) {
+        queued = []
+        next = 0
+      } else watch()
+      return true
+    },
+    giveBack,
     interruptAll: () => {
-      for (const entry of running) interrupt(entry, { kind: "shutdown" })
+      giveBack()
+      for (const entry of running) end(entry, { kind: "shutdown" })
+    },
+    wasBlocked: (millis) => {
+      const suspects = [...Array.from(running, ({ claim }) => claim), ...lately]
+      lately = []
+      // One that blocked it as it started has been told of.
+      if (suspects.length > 0 && performance.now() - blockedToldAt > millis) tellOfBlock(suspects.slice(0, 8), millis)
     }
   }
 }

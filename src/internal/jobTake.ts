@@ -7,7 +7,7 @@ import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile, type CompiledJob } from "./compiledJob.ts"
 import { finiteMillis, notWaitable, waitableMillis } from "./duration.ts"
 import { failed, hopeless, succeeded, typedFailure, unknownKindMillis } from "./jobAttempt.ts"
-import { type Holder, makeHolder } from "./jobHolder.ts"
+import { type Holder, makeHolder, type OnEnd } from "./jobHolder.ts"
 import type { Claim, QueueEngine, Report } from "./queueEngine.ts"
 import { openQueue } from "./queueOpening.ts"
 import { traced } from "./span.ts"
@@ -60,14 +60,29 @@ const take = <Name extends string, P, A, E>(
     // Of its own, and closed when nothing is held any more: a program may take again and again in one scope.
     const scope = yield* Scope.fork(yield* Scope.Scope)
     const closeWhenFree = Effect.suspend(() => holder.held.size === 0 ? Scope.close(scope, Exit.void) : Effect.void)
-    const holder = makeHolder(store, engine.inbox.address, leaseMillis)
     const compiled = compile(job)
+    const taken: Array<TakenJob<P, A, E>> = []
+    // Set while the caller waits: what comes later, as a reply was lost, is for others.
+    let wanted = true
+    const receive = (claim: Claim): OnEnd => {
+      const payload = claim.record === undefined ? undefined : compiled.payload.decode(claim.record.payload)
+      if (claim.record !== undefined && (claim.record.name || job.queue) !== job.name) {
+        holder.settle(claim.id, claim.token, { kind: "release", delayMillis: unknownKindMillis })
+      } else if (payload === undefined || Result.isFailure(payload)) {
+        const message = payload === undefined ? "its record is of an unknown version" : payload.failure.message
+        holder.settle(claim.id, claim.token, hopeless("", claim, { reason: "undecodable", message }))
+      } else if (!wanted) {
+        holder.settle(claim.id, claim.token, { kind: "release", delayMillis: 0 })
+      } else {
+        taken.push(toTaken(holder, settled, job, compiled, claim, payload.success))
+      }
+      return () => {}
+    }
+    const holder: Holder = makeHolder(store, engine.inbox.address, leaseMillis, receive)
     // One after the other, so that each knows at its end whether what it was for has been reported.
     const turn = yield* Semaphore.make(1)
     const flush = turn.withPermits(1)(flushed(holder))
     const settled = Effect.andThen(flush, closeWhenFree)
-    const taken: Array<TakenJob<P, A, E>> = []
-
     // First of all, so that whatever is claimed from here on is given back, however this ends.
     yield* Scope.addFinalizer(
       scope,
@@ -75,29 +90,19 @@ const take = <Name extends string, P, A, E>(
         for (const { claim } of holder.held.values()) {
           holder.settle(claim.id, claim.token, { kind: "release", delayMillis: 0 })
         }
-        return Effect.ignore(flush, { log: "Warn", message: "Jobs that were taken are left to their lease" })
+        return Effect.ignore(Effect.andThen(holder.leave, flush), {
+          log: "Warn",
+          message: "Jobs that were taken are left to their lease"
+        })
       })
     )
-
-    const receive = (claim: Claim) => {
-      const payload = claim.record === undefined ? undefined : compiled.payload.decode(claim.record.payload)
-      if (claim.record !== undefined && (claim.record.name || job.queue) !== job.name) {
-        holder.settle(claim.id, claim.token, { kind: "release", delayMillis: unknownKindMillis })
-      } else if (payload === undefined || Result.isFailure(payload)) {
-        const message = payload === undefined ? "its record is of an unknown version" : payload.failure.message
-        holder.settle(claim.id, claim.token, hopeless("", claim, { reason: "undecodable", message }))
-      } else {
-        taken.push(toTaken(holder, settled, job, compiled, claim, payload.success))
-      }
-      return () => {}
-    }
 
     const claim = (sleepMillis: number) =>
       Effect.gen(function*() {
         let passedOver = 0
         while (true) {
-          const reply = yield* Effect.uninterruptible(holder.step(count - taken.length, sleepMillis, receive))
-          if (holder.hasReports()) yield* flush
+          const reply = yield* Effect.uninterruptible(holder.step(Math.max(0, count - taken.length), 0, sleepMillis))
+          if (holder.reports() > 0) yield* flush
           passedOver += reply.claims.length
           // Behind jobs that are not for us, and entries of jobs that have gone, there may be one that is.
           const more = reply.claims.length > 0 ? passedOver < passOverAtMost : reply.nextMillis === 0
@@ -107,13 +112,14 @@ const take = <Name extends string, P, A, E>(
 
     const wait = Effect.scoped(Effect.gen(function*() {
       let woken = yield* Deferred.make<void>()
-      yield* engine.inbox.listen((letter) => {
-        if (letter.queue === "" || (letter.kind === "wake" && letter.queue === store.address)) {
-          Deferred.doneUnsafe(woken, Effect.void)
-        }
+      yield* engine.inbox.listen(store.address, (letter) => {
+        const isForUs = letter.kind === "gap" ||
+          (letter.kind === "wake" && (letter.owner === undefined || letter.owner === holder.owner)) ||
+          (letter.kind === "job" && letter.owner === holder.owner && Effect.runSync(holder.hand(letter)))
+        if (isForUs) Deferred.doneUnsafe(woken, Effect.void)
       })
       // Called no more, however the waiting ends: others are waiting for the next job.
-      yield* Effect.addFinalizer(() => Effect.ignore(store.leave(holder.owner)))
+      yield* Effect.addFinalizer(() => Effect.ignore(holder.leave))
       const until = (yield* Clock.currentTimeMillis) + waitMillis
       while (taken.length === 0) {
         const left = until - (yield* Clock.currentTimeMillis)
@@ -122,12 +128,18 @@ const take = <Name extends string, P, A, E>(
         if (taken.length > 0) break
         yield* Effect.timeoutOption(Deferred.await(woken), Math.min(left, nextMillis, lookAgainMillis))
         woken = yield* Deferred.make<void>()
+        // One may have come with the call; there may be more.
+        if (holder.reports() > 0) yield* flush
+        if (taken.length > 0 && taken.length < count) yield* claim(0)
       }
     }))
 
     yield* claim(0).pipe(
       Effect.andThen(Effect.suspend(() => taken.length === 0 && waitMillis > 0 ? wait : Effect.void)),
-      Effect.onExit(() => closeWhenFree)
+      Effect.onExit((exit) => {
+        wanted = false
+        return Exit.isFailure(exit) ? Scope.close(scope, Exit.void) : closeWhenFree
+      })
     )
     if (taken.length > 0) yield* Effect.forkIn(holder.keep(Effect.ignore(flush)), scope)
     return taken
@@ -136,8 +148,8 @@ const take = <Name extends string, P, A, E>(
 /** Sends reports until there are none. */
 const flushed = (holder: Holder): Effect.Effect<void, RedisError> =>
   Effect.suspend(() =>
-    holder.hasReports()
-      ? Effect.flatMap(holder.step(0, 0, () => () => {}), () => flushed(holder))
+    holder.reports() > 0
+      ? Effect.flatMap(holder.step(0, 0, 0), () => flushed(holder))
       : Effect.void
   )
 

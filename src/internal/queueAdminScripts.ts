@@ -1,11 +1,20 @@
 /** What operators and those who wait for results do to a queue: look, list, count, change one job, remove many. */
 import { Schema } from "effect"
 import * as RedisScript from "../RedisScript.ts"
-import { collectTransitions, endJobs, queueKeyNames, readyLists, wakeSleepers } from "./queueLua.ts"
+import {
+  claiming,
+  collectTransitions,
+  endJobs,
+  queueKeyNames,
+  readingClaims,
+  readyLists,
+  splitting,
+  wakeSleepers
+} from "./queueLua.ts"
 
 const TextOrNull = Schema.NullOr(Schema.String)
 
-/** id, record, outcome, failure, due millis, holder: all that is stored of a job. */
+/** id, record, outcome, failure (behind a token), due millis, token of the claim: all that is stored of a job. */
 const Snapshot = Schema.Tuple([Schema.String, TextOrNull, TextOrNull, TextOrNull, TextOrNull, TextOrNull])
 export type SnapshotReply = typeof Snapshot.Type
 
@@ -49,9 +58,11 @@ export const change = RedisScript.make({
   time: true,
   result: Schema.Finite,
   lua: /* lua */ `
+${splitting}
 ${readyLists}
-${wakeSleepers}
 ${collectTransitions}
+${claiming}
+${wakeSleepers}
 ${endJobs}
 local record = redis.call("HGET", jobs, id)
 local outcome = redis.call("HGET", outcomes, id)
@@ -61,7 +72,7 @@ local tenant = record and tenant_of(record) or outcome and string.match(outcome,
 
 -- the entry in its ready list stays behind, and whoever pops it finds that the job is not there
 local function take_out()
-  if due then redis.call("ZREM", delayed, id) else redis.call("HINCRBY", meta, "stale", 1) end
+  if due then redis.call("ZREM", delayed, id) else stale = stale + 1 end
   redis.call("HDEL", failures, id)
 end
 
@@ -70,7 +81,8 @@ if kind == "cancel" then
   if record and not outcome then
     if holder then
       redis.call("HSET", cancels, id, reason)
-      redis.call("PUBLISH", string.match(holder, "^%d+ ([^ ]+)"), "c" .. address .. "\\0" .. id .. "\\0" .. reason)
+      local claim = redis.call("HGET", claims, holder)
+      redis.call("PUBLISH", string.match(claim or "", "^[^ ]*"), "c" .. address .. "\\0" .. id .. "\\0" .. reason)
       reply = 1
     else
       take_out()
@@ -95,8 +107,8 @@ elseif kind == "remove" then
 elseif kind == "retry" then
   if record and outcome then
     -- what another version wrote stays as it is
-    local rest = string.match(record, "^1;%d+;%d+;(.*)$")
-    local again = rest and "1;0;0;" .. rest or record
+    local rest = string.match(record, "^1;%d*;%d*;(.*)$")
+    local again = rest and "1;;;" .. rest or record
     redis.call("ZREM", dead, id)
     redis.call("HDEL", outcomes, id)
     redis.call("HSET", jobs, id, again)
@@ -112,40 +124,88 @@ elseif kind == "promote" then
     reply = 2
   end
 end
+if reply == 2 and (kind == "retry" or kind == "promote") then wake(1) end
+keep_stale()
 keep_ended()
 emit()
-if reply == 2 and (kind == "retry" or kind == "promote") and redis.call("HGET", meta, "paused") ~= "1" then wake(1) end
 return reply
 `
 })
 
-/** Pauses a queue, or resumes it and calls those who sleep. */
+/**
+ * Pauses a queue, and tells those who hold jobs, as some may be claimed and not started; or resumes it, and hands jobs
+ * to those who sleep.
+ */
 export const setPaused = RedisScript.make({
   name: "queue.pause",
-  keys: ["sleepers", "meta"],
-  args: ["address", "paused"],
+  keys: queueKeyNames,
+  args: ["address", "paused_now", "event_batches"],
   time: true,
   result: Schema.Finite,
   lua: /* lua */ `
+${splitting}
+${readyLists}
+${collectTransitions}
+${claiming}
 ${wakeSleepers}
-redis.call("HSET", meta, "paused", paused)
-if paused ~= "1" then wake(1000) end
+redis.call("HSET", meta, "paused", paused_now)
+paused = paused_now == "1"
+if paused then
+  local tokens, told = redis.call("ZREVRANGE", leases, 0, 999), {}
+  for _, claim in ipairs(#tokens > 0 and redis.call("HMGET", claims, unpack(tokens)) or {}) do
+    local inbox = claim and string.match(claim, "^[^ ]+")
+    if inbox and not told[inbox] then
+      told[inbox] = true
+      redis.call("PUBLISH", inbox, "p" .. address)
+    end
+  end
+else
+  wake(64)
+end
+keep_stale()
+emit()
 return 1
 `
 })
 
-/** Takes a worker off those who are called; if it was called just now, someone else is called in its place. */
+/**
+ * Takes a worker off those who are called. What it was given by requests that it has not heard of goes back, and to
+ * someone else.
+ */
 export const leave = RedisScript.make({
   name: "queue.leave",
   keys: queueKeyNames,
-  args: ["address", "owner"],
+  args: ["address", "owner", "unheard", "event_batches"],
   time: true,
   result: Schema.Finite,
   lua: /* lua */ `
+${splitting}
 ${readyLists}
+${collectTransitions}
+${readingClaims}
+${claiming}
 ${wakeSleepers}
-if redis.call("ZREM", sleepers, owner) == 0 and redis.call("HGET", meta, "paused") ~= "1"
-  and redis.call("EXISTS", unpack(ready)) > 0 then wake(1) end
+for _, number in ipairs(unheard == "" and {} or split(unheard)) do
+  redis.call("ZREM", sleepers, owner .. " " .. string.match(number, "^%d+"))
+  local token = redis.call("HGET", claims, owner .. " " .. number)
+  if token then
+    local ids = held_by(token)
+    for _, id in ipairs(ids) do
+      local record = redis.call("HGET", jobs, id)
+      redis.call("HDEL", holders, id)
+      if record then
+        to_front(id, record)
+        note("released", id, tenant_of(record))
+      end
+    end
+    end_claim(token)
+  end
+end
+push_fronts()
+-- whoever was called and goes has left it to others
+wake(64)
+keep_stale()
+emit()
 return 1
 `
 })
@@ -173,7 +233,8 @@ for priority = 1, 10 do
     -- the head has waited longest, unless its entry is stale or priorities of last in, first out stand before it
     local id = string.match(redis.call("LINDEX", ready[priority], 0), "^[^%z]+")
     local record = redis.call("HGET", jobs, id)
-    local enqueued = record and tonumber(string.match(record, "^1;%d+;%d+;%d*;%d+l?;(%d*);"))
+    local spelled = record and string.match(record, "^1;%d*;%d*;%d*;%d+l?;(%w+);")
+    local enqueued = spelled and tonumber(spelled, 36)
     if enqueued and (oldest == -1 or enqueued < oldest) then oldest = enqueued end
   end
 end
@@ -182,7 +243,7 @@ local died = redis.call("ZCARD", dead)
 return {
   math.max(waiting, 0),
   redis.call("ZCARD", delayed),
-  redis.call("ZCARD", leases),
+  redis.call("HLEN", holders),
   died,
   redis.call("HLEN", outcomes) - died,
   redis.call("HGET", meta, "paused") == "1" and 1 or 0,
@@ -198,7 +259,9 @@ export const list = RedisScript.make({
   args: ["state", "cursor", "limit"],
   result: Schema.Tuple([Schema.String, Schema.Array(Snapshot)]),
   lua: /* lua */ `
+${splitting}
 ${readyLists}
+${readingClaims}
 ${describe}
 local ids, next_cursor = {}, ""
 local count = tonumber(limit)
@@ -248,10 +311,32 @@ elseif state == "finished" then
     end
   end
   if batch then next_cursor = string.format("%d:%d", batch, from) end
+elseif state == "active" then
+  -- claim by claim
+  local claim, from = string.match(cursor, "^(%d+):(%d+)$")
+  claim, from = tonumber(claim or "0"), tonumber(from or "0")
+  local looked = 0
+  while #ids < count and looked < 1000 do
+    looked = looked + 1
+    local token = redis.call("ZRANGE", leases, claim, claim)[1]
+    if not token then
+      claim = nil
+      break
+    end
+    local held = held_by(token)
+    while from < #held and #ids < count do
+      from = from + 1
+      ids[#ids + 1] = held[from]
+    end
+    if from >= #held then
+      claim = claim + 1
+      from = 0
+    end
+  end
+  if claim then next_cursor = string.format("%d:%d", claim, from) end
 else
   local from = tonumber(cursor) or 0
   if state == "delayed" then ids = redis.call("ZRANGE", delayed, from, from + count - 1)
-  elseif state == "active" then ids = redis.call("ZRANGE", leases, from, from + count - 1)
   else ids = redis.call("ZREVRANGE", dead, from, from + count - 1) end
   if #ids == count then next_cursor = string.format("%d", from + count) end
 end

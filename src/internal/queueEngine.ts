@@ -23,8 +23,6 @@ export type Report =
   | { readonly kind: "retry"; readonly delayMillis: number; readonly failure: string }
   /** Counts as nothing. Without a delay it goes to the front. */
   | { readonly kind: "release"; readonly delayMillis: number }
-  /** Keeps the lease. */
-  | { readonly kind: "extend" }
 
 /** A report with the claim that it is about, and the job's tenant for the events. */
 export interface Acknowledgement {
@@ -35,17 +33,28 @@ export interface Acknowledgement {
 }
 
 export interface StepRequest {
-  /** Whoever claims: the address of its inbox, and behind a space what tells it from others with the same inbox. */
+  /** Whoever claims: the address of its inbox, what tells it from others with the same inbox, and its lease in millis. */
   readonly owner: string
+  /** Names this request among its owner's. */
+  readonly number: number
+  /**
+   * Earlier requests whose claims nobody may have heard of: `7` as the reply was lost, `7+` when its owner was to be
+   * called and was not. They are told again, and it is called for none of them any more.
+   */
+  readonly unheard: ReadonlyArray<string>
   readonly reports: ReadonlyArray<Acknowledgement>
-  /** How many jobs to claim at most. */
+  /** Tokens of the claims to keep. */
+  readonly extend: ReadonlyArray<number>
+  /** How many jobs can start at once. */
   readonly want: number
+  /** How many more to claim, that will start in a moment. */
+  readonly ahead: number
   readonly leaseMillis: number
-  /** When fewer are there: call `owner` as soon as there are more, for so many milliseconds. 0: do not call. */
+  /** When fewer are there than can start: call `owner` as soon as there are more, for so many milliseconds. 0: do not call. */
   readonly sleepMillis: number
 }
 
-/** A job that was claimed. */
+/** A job that was claimed. Jobs with the same token were claimed together, and share a lease. */
 export interface Claim {
   readonly id: string
   readonly token: number
@@ -54,11 +63,17 @@ export interface Claim {
 }
 
 export interface StepReply {
+  /** Those of unheard requests first. */
   readonly claims: ReadonlyArray<Claim>
   /** Which reports, by their places, came too late: somebody else holds the job, or it is gone. */
   readonly refused: ReadonlyArray<number>
+  /** Tokens of claims that could not be kept: their lease had passed. */
+  readonly lost: ReadonlyArray<number>
   /** Jobs whose lease was extended although they are to be cancelled, and why. */
   readonly cancels: ReadonlyArray<{ readonly id: string; readonly reason: string }>
+  readonly paused: boolean
+  /** Whether the owner is called as soon as there are jobs. */
+  readonly willCall: boolean
   /** In how many milliseconds a delayed job is due or a lease passes; undefined when there is neither. */
   readonly nextMillis: number | undefined
 }
@@ -124,9 +139,22 @@ export interface Transition {
   readonly at: number
 }
 
-/** What comes to an inbox: there may be jobs in a queue, a job is to be cancelled, or one has finished. */
+/** What comes to an inbox. */
 export type Letter =
-  | { readonly kind: "wake"; readonly queue: string }
+  /** There may be jobs; for `owner`, or for all. */
+  | { readonly kind: "wake"; readonly queue: string; readonly owner: string | undefined }
+  /** A job was claimed for `owner`, which waited since its request `number`. */
+  | {
+    readonly kind: "job"
+    readonly queue: string
+    readonly owner: string
+    readonly number: string
+    readonly claim: Claim
+  }
+  /** Nothing that has not started is to start. */
+  | { readonly kind: "pause"; readonly queue: string }
+  /** Letters were lost, of whatever kind. */
+  | { readonly kind: "gap" }
   | { readonly kind: "cancel"; readonly queue: string; readonly id: string; readonly reason: string }
   | { readonly kind: "finished"; readonly queue: string; readonly id: string }
 
@@ -140,8 +168,8 @@ export interface QueueStore {
    * In one go: takes reports, moves delayed jobs that are due, takes jobs back whose lease has passed, and claims.
    */
   readonly step: (request: StepRequest) => Effect.Effect<StepReply, RedisError>
-  /** `owner` claims no more for now, and is not to be called. If it was called already, another one is. */
-  readonly leave: (owner: string) => Effect.Effect<void, RedisError>
+  /** `owner` is not to be called any more, and what it was given by requests that it has not heard of goes back. */
+  readonly leave: (owner: string, unheard: ReadonlyArray<string>) => Effect.Effect<void, RedisError>
   readonly look: (id: string) => Effect.Effect<JobSnapshot | undefined, RedisError>
   /** Asks for a `finished` letter; yields at once what is known of the job. */
   readonly expect: (id: string, owner: string) => Effect.Effect<JobSnapshot | undefined, RedisError>
@@ -163,12 +191,16 @@ export interface QueueStore {
 /** Where queues live. */
 export interface QueueEngine {
   readonly open: (queue: { readonly queue: string; readonly shared: boolean }) => QueueStore
-  /** Whether a letter may not arrive, so that whoever waits has to look from time to time. */
-  readonly losesLetters: boolean
+  /** Whether it is far away: a call takes time, and a letter may not arrive. */
+  readonly isRemote: boolean
   /** This process' inbox; letters go to every listener until its scope closes. */
   readonly inbox: {
     readonly address: string
-    readonly listen: (listener: (letter: Letter) => void) => Effect.Effect<void, RedisError, Scope.Scope>
+    /** Letters about `queue`, by its address, and gaps. */
+    readonly listen: (
+      queue: string,
+      listener: (letter: Letter) => void
+    ) => Effect.Effect<void, RedisError, Scope.Scope>
   }
   /** Has Health run `probe`, where there is a connection to be healthy. */
   readonly registerProbe: (probe: Probe) => Effect.Effect<void, never, Scope.Scope>

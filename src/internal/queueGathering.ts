@@ -32,7 +32,8 @@ export const makeGathering = (
     Effect.runFork(store(jobs, jobs.every((job) => job.idIsNew) ? "1" : "0")).addObserver((exit) => {
       onTheirWay--
       if (exit._tag === "Success") {
-        batch.forEach((waiting, i) => waiting.resume(Effect.succeed([exit.value[i] === 1])))
+        const known = new Set(exit.value)
+        batch.forEach((waiting, i) => waiting.resume(Effect.succeed([!known.has(i)])))
       } else {
         for (const waiting of batch) waiting.resume(Effect.failCause(exit.cause))
       }

@@ -1,44 +1,72 @@
 /** Where a process gets its letters: one channel for all its queues, subscribed while someone listens. */
+import { Effect, RcRef, type Scope } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import type { Letter, QueueEngine } from "./queueEngine.ts"
+import { readRecord } from "./queueRecord.ts"
+
+type Listen = (letter: Letter) => void
 
 /** The inbox of the process that `client` belongs to. */
-export const makeInbox = (client: RedisClient["Service"]): QueueEngine["inbox"] => {
+export const makeInbox = (
+  client: RedisClient["Service"]
+): Effect.Effect<QueueEngine["inbox"], never, Scope.Scope> => {
   const address = `${client.namespace}:inbox:${crypto.randomUUID().slice(0, 13)}`
-  // All listeners are handed the same message one after the other: it is read once.
-  let message = ""
-  let letter: Letter | undefined
-  const read = (received: string) => {
-    if (received !== message) {
-      message = received
-      letter = readLetter(received)
-    }
-    return letter
+  const listeners = new Map<string, Set<Listen>>()
+  const post = (letter: Letter) => {
+    // Letters that came while the connection was away are lost: whoever waits for one looks for itself.
+    const concerned = letter.kind === "gap" ? [...listeners.values()] : [listeners.get(letter.queue) ?? []]
+    for (const each of concerned) for (const listener of [...each]) listener(letter)
   }
-  return {
+  const listening = (queue: string, listener: Listen) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const each = listeners.get(queue) ?? new Set()
+        listeners.set(queue, each.add(listener))
+      }),
+      () =>
+        Effect.sync(() => {
+          const each = listeners.get(queue)
+          each?.delete(listener)
+          if (each?.size === 0) listeners.delete(queue)
+        })
+    )
+  // One subscription for all who listen, so that each message is read once.
+  const subscription = RcRef.make({
+    acquire: client.subscribe("channel", address, {
+      onMessage: (message) => {
+        const letter = readLetter(message)
+        if (letter !== undefined) post(letter)
+      },
+      onGap: () => post({ kind: "gap" })
+    })
+  })
+  return Effect.map(subscription, (shared) => ({
     address,
-    listen: (listener) =>
-      client.subscribe("channel", address, {
-        onMessage: (received) => {
-          const letter = read(received)
-          if (letter !== undefined) listener(letter)
-        },
-        // Letters that came while the connection was away are lost: whoever waits for one looks for itself.
-        onGap: () => listener({ kind: "wake", queue: "" })
-      })
-  }
+    listen: (queue, listener) => Effect.andThen(listening(queue, listener), RcRef.get(shared))
+  }))
 }
 
-/** `w<queue>`, `c<queue> NUL <id> NUL <reason>`, `f<queue> NUL <id>`. */
+/**
+ * `w<queue> NUL <request>`, `j<queue> NUL <request> NUL <token> NUL <id> NUL <record>`, `p<queue>`,
+ * `c<queue> NUL <id> NUL <reason>`, `f<queue> NUL <id>`. A request is its owner, and behind a space its number.
+ */
 const readLetter = (message: string): Letter | undefined => {
-  const [queue = "", id = "", ...rest] = message.slice(1).split("\0")
+  const [queue = "", first = "", ...rest] = message.slice(1).split("\0")
+  const space = first.lastIndexOf(" ")
   switch (message[0]) {
     case "w":
-      return { kind: "wake", queue }
+      return { kind: "wake", queue, owner: first.slice(0, space) }
+    case "j": {
+      const [token, id = "", ...record] = rest
+      const claim = { id, token: Number(token), record: readRecord(record.join("\0")) }
+      return { kind: "job", queue, owner: first.slice(0, space), number: first.slice(space + 1), claim }
+    }
+    case "p":
+      return { kind: "pause", queue }
     case "c":
-      return { kind: "cancel", queue, id, reason: rest.join("\0") }
+      return { kind: "cancel", queue, id: first, reason: rest.join("\0") }
     case "f":
-      return { kind: "finished", queue, id }
+      return { kind: "finished", queue, id: first }
     default:
       return undefined
   }

@@ -17,9 +17,11 @@ export const queueKeyNames = [
   "jobs",
   // ids by when they are due
   "delayed",
-  // ids by when their lease passes
+  // tokens of claims by when their lease passes
   "leases",
-  // id -> claim token and its owner, of every job with a lease
+  // token -> request and ids; #token -> how many of them are not settled; request -> token
+  "claims",
+  // id -> token of the claim, of every job that is held
   "holders",
   // id -> how the job ended
   "outcomes",
@@ -27,21 +29,38 @@ export const queueKeyNames = [
   "finished",
   // ids of dead letters by when they died
   "dead",
-  // id -> the last failure of a job that will be tried again
+  // id -> the last failure of a job that will be tried again, behind the token of its claim
   "failures",
   // id -> why a running job is to be cancelled
   "cancels",
   // id -> inboxes that wait for its end
   "awaited",
-  // inboxes of those who wait for jobs, by when they stop
+  // requests of those who wait for jobs, by when they stop
   "sleepers",
-  // paused, token, stale, generation
+  // paused, token, stale, generation, tenants
   "meta",
   // transitions, a batch an entry
   "events"
 ] as const
 
 export type QueueKey = typeof queueKeyNames[number]
+
+/** What stands between parts of one argument, or of one value: no id, tenant or JSON text holds it. */
+export const splitting = /* lua */ `
+local function split(text)
+  local parts, count, from = {}, 0, 1
+  while true do
+    local to = string.find(text, "\\0", from, true)
+    count = count + 1
+    if not to then
+      parts[count] = string.sub(text, from)
+      return parts
+    end
+    parts[count] = string.sub(text, from, to - 1)
+    from = to + 1
+  end
+end
+`
 
 /** The ready lists as a table, and how a record tells its own. */
 export const readyLists = /* lua */ `
@@ -52,7 +71,7 @@ local function entry_of(id, generation)
   return id .. "\\0" .. generation
 end
 local function place_of(record)
-  local generation, priority, lifo = string.match(record, "^1;%d+;%d+;(%d*);(%d)(l?);")
+  local generation, priority, lifo = string.match(record, "^1;%d*;%d*;(%d*);(%d)(l?);")
   -- what another version wrote still reaches whoever says that it cannot be read
   if not generation then return "", ready_5, false end
   return generation, ready[tonumber(priority) + 1], lifo == "l"
@@ -65,29 +84,12 @@ local function push(id, record, front)
 end
 `
 
-/** Calls sleeping workers, as many as there are jobs for. */
-export const wakeSleepers = /* lua */ `
-local function wake(count)
-  while count > 0 do
-    local sleeping = redis.call("ZPOPMIN", sleepers, math.min(count, 64))
-    if #sleeping == 0 then return end
-    for i = 1, #sleeping, 2 do
-      -- one that has died, or stopped waiting, takes no job
-      local inbox = string.match(sleeping[i], "^[^ ]+")
-      if tonumber(sleeping[i + 1]) > now_ms and redis.call("PUBLISH", inbox, "w" .. address) > 0 then
-        count = count - 1
-      end
-    end
-  end
-end
-`
-
 /** Collects transitions and writes them as one stream entry. */
 export const collectTransitions = /* lua */ `
 local transitions = {}
 -- tenant and name, as they stand in records and outcomes
 local function who_of(record)
-  return string.match(record, "^1;%d+;%d+;%d*;%d+l?;%d*;([^;]*;[^;]*);") or ";"
+  return string.match(record, "^1;%d*;%d*;%d*;%d+l?;%w*;([^;]*;[^;]*);") or ";"
 end
 local function tenant_of(record)
   return string.match(who_of(record), "^[^;]*")
@@ -114,6 +116,175 @@ local function emit()
   if #fields > 0 then
     redis.call("XADD", events, "MAXLEN", "~", event_batches, "*", unpack(fields))
   end
+end
+`
+
+/** Reads a claim. Needs `splitting`. */
+export const readingClaims = /* lua */ `
+-- the ids of a claim that are still held
+local function held_by(token)
+  local claim = redis.call("HGET", claims, token)
+  if not claim then return {} end
+  local parts = split(claim)
+  local ids = {}
+  local now_held = redis.call("HMGET", holders, unpack(parts, 2))
+  for i = 2, #parts do
+    if now_held[i - 1] == token then ids[#ids + 1] = parts[i] end
+  end
+  return ids
+end
+`
+
+/** Claims jobs: takes them off the lists, leases them together, and settles them. Needs `readyLists` and `collectTransitions`. */
+export const claiming = /* lua */ `
+local settings = redis.call("HMGET", meta, "paused", "stale", "tenants", "generation", "token")
+local paused, stale, with_tenants = settings[1] == "1", tonumber(settings[2] or "0"), settings[3] == "1"
+local stale_before = stale
+
+-- entries whose job was removed cost time too, and there may be many: whether it stopped before the end of the lists
+local stopped_early = false
+-- \`slots\` jobs that start at once, and up to \`ahead\` that wait for a moment where they are. Of those none that was lost
+-- with a holder: the one before it may be what kills its holders, and it must not be counted as dead with it again.
+local function pop(slots, ahead)
+  local ids, records, count = {}, {}, 0
+  local wanted = slots + ahead
+  local budget = wanted + 1000
+  local lists_left = redis.call("EXISTS", unpack(ready))
+  local priority = 1
+  -- a single list is that of the default priority, more often than not
+  local try_default = lists_left == 1
+  while count < wanted and lists_left > 0 and priority <= 10 do
+    if budget <= 0 then
+      stopped_early = true
+      break
+    end
+    local list = ready[try_default and 6 or priority]
+    local asked = wanted - count
+    local entries = redis.call("LPOP", list, asked)
+    if not entries then
+      if try_default then try_default = false else priority = priority + 1 end
+    else
+      budget = budget - #entries
+      if #entries < asked then lists_left = lists_left - 1 end
+      local plain = entries
+      if settings[4] then
+        plain = {}
+        for i, entry in ipairs(entries) do plain[i] = string.match(entry, "^[^%z]+") end
+      end
+      local found = redis.call("HMGET", jobs, unpack(plain))
+      for i, id in ipairs(plain) do
+        local record = found[i]
+        if record and (stale > 0 or settings[4]) and entry_of(id, (place_of(record))) ~= entries[i] then record = false end
+        if not record then
+          stale = stale - 1
+        elseif count >= slots and string.byte(record, 3) ~= 59 then
+          local back = {}
+          for j = #entries, i, -1 do back[#back + 1] = entries[j] end
+          redis.call("LPUSH", list, unpack(back))
+          return ids, records
+        else
+          count = count + 1
+          ids[count] = id
+          records[count] = record
+        end
+      end
+    end
+  end
+  return ids, records
+end
+local function keep_stale()
+  if stale ~= stale_before then redis.call("HSET", meta, "stale", math.max(stale, 0)) end
+end
+
+-- by the clock, so that tokens grow even when the server has lost its data
+local last_token = tonumber(settings[5] or "0")
+local function next_token()
+  last_token = math.max(last_token + 1, now_us)
+  local token = string.format("%.0f", last_token)
+  redis.call("HSET", meta, "token", token)
+  return token
+end
+local function lease(token, request, millis, ids, records)
+  local holder_args = {}
+  for i = 1, #ids do
+    holder_args[2 * i - 1] = ids[i]
+    holder_args[2 * i] = token
+  end
+  redis.call("HSET", holders, unpack(holder_args))
+  redis.call("HSET", claims, token, request .. "\\0" .. table.concat(ids, "\\0"), "#" .. token, #ids, request, token)
+  redis.call("ZADD", leases, now_ms + millis, token)
+  if with_tenants then
+    for i = 1, #ids do note("active", ids[i], tenant_of(records[i])) end
+  elseif transitions.active == nil then
+    transitions.active = ids
+  else
+    for i = 1, #ids do note("active", ids[i]) end
+  end
+end
+-- as a reply holds them. A record of ours holds no NUL: with one nobody would know where the others begin.
+local function joined(records)
+  for i = 1, #records do
+    if not records[i] or string.find(records[i], "\\0", 1, true) then records[i] = "" end
+  end
+  return table.concat(records, "\\0")
+end
+local function end_claim(token)
+  local claim = redis.call("HGET", claims, token)
+  redis.call("HDEL", claims, token, "#" .. token, claim and string.match(claim, "^[^%z]*") or token)
+  redis.call("ZREM", leases, token)
+end
+-- jobs of a claim are held no more; with the last one the claim ends
+local function settle(token, count)
+  if redis.call("HINCRBY", claims, "#" .. token, -count) <= 0 then end_claim(token) end
+end
+
+-- those who go back to the front, in their order
+local fronts, front_records = {}, {}
+local function to_front(id, record)
+  fronts[#fronts + 1] = id
+  front_records[#fronts] = record
+end
+local function push_fronts()
+  for i = #fronts, 1, -1 do push(fronts[i], front_records[i], true) end
+  fronts, front_records = {}, {}
+end
+`
+
+/** Calls sleeping workers. Needs `claiming`. */
+export const wakeSleepers = /* lua */ `
+-- a larger one does not go with the letter: what is written to a slow reader has a limit
+local largest_sent = 16384
+local function tell_sleeper(letter)
+  while true do
+    local sleeper = redis.call("ZPOPMIN", sleepers)
+    if #sleeper == 0 then return nil end
+    local request = sleeper[1]
+    local inbox, millis = string.match(request, "^([^ ]+) %d+ (%d+) ")
+    -- one that has died, or stopped waiting, takes no job
+    if tonumber(sleeper[2]) > now_ms and redis.call("PUBLISH", inbox, letter(request)) > 0 then
+      return request, tonumber(millis)
+    end
+  end
+end
+-- hands a job to each of up to \`count\` sleepers, as long as there are both
+local function wake(count)
+  if count <= 0 or paused or redis.call("EXISTS", sleepers) == 0 then return end
+  for _ = 1, math.min(count, 64) do
+    local ids, records = pop(1, 0)
+    if #ids == 0 then return end
+    local id, record = ids[1], records[1]
+    local token = #record <= largest_sent and next_token()
+    local request, millis = tell_sleeper(function(request)
+      if not token then return "w" .. address .. "\\0" .. request end
+      return "j" .. address .. "\\0" .. request .. "\\0" .. token .. "\\0" .. id .. "\\0" .. record
+    end)
+    if request and token then lease(token, request .. "+", millis, ids, records) else push(id, record, true) end
+    if not request then return end
+  end
+end
+-- has a sleeper look at the clock again
+local function nudge()
+  tell_sleeper(function(request) return "w" .. address .. "\\0" .. request end)
 end
 `
 

@@ -48,18 +48,18 @@ const compareIds = (a: string, b: string): number => Buffer.compare(Buffer.from(
 /** An engine whose queues live as long as it does. */
 export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
   const stores = new Map<string, QueueStore>()
-  const listeners = new Set<(letter: Letter) => void>()
-  const post = (letter: Letter) => {
-    for (const listener of [...listeners]) listener(letter)
+  const listeners = new Map<(letter: Letter) => void, string>()
+  const post = (to: string, letter: Letter) => {
+    for (const [listener, queue] of [...listeners]) if (queue === to) listener(letter)
   }
   return {
-    losesLetters: false,
+    isRemote: false,
     registerProbe: () => Effect.void,
     inbox: {
       address: "memory",
-      listen: (listener) =>
+      listen: (queue, listener) =>
         Effect.asVoid(Effect.acquireRelease(
-          Effect.sync(() => listeners.add(listener)),
+          Effect.sync(() => listeners.set(listener, queue)),
           () => Effect.sync(() => listeners.delete(listener))
         ))
     },
@@ -67,7 +67,7 @@ export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
       const address = `${shared ? "shared" : "own"}:${queue}`
       let store = stores.get(address)
       if (store === undefined) {
-        store = makeStore(address, settings, post)
+        store = makeStore(address, settings, (letter) => post(address, letter))
         stores.set(address, store)
       }
       return store
@@ -127,7 +127,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   const wake = () => {
     if (!sleeping || paused) return
     sleeping = false
-    post({ kind: "wake", queue: address })
+    post({ kind: "wake", queue: address, owner: undefined })
   }
 
   const push = (id: string, job: Stored, front: boolean) => {
@@ -146,12 +146,20 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     job.holder = undefined
   }
 
+  /** Those who go back to the front, in their order. */
+  let fronts: Array<readonly [string, Stored]> = []
+  const pushFronts = () => {
+    for (const [id, job] of fronts.toReversed()) push(id, job, true)
+    fronts = []
+  }
+
   const putBack = (id: string, job: Stored, nowMillis: number, delayMillis: number, front: boolean) => {
     job.holder = undefined
     if (delayMillis > 0) {
       move(id, job, "delayed")
       job.dueAt = nowMillis + Math.ceil(delayMillis)
-    } else push(id, job, front)
+    } else if (front) fronts.push([id, job])
+    else push(id, job, false)
     wake()
   }
 
@@ -195,9 +203,6 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       return ends && endedBy.get(id) === token
     }
     switch (report.kind) {
-      case "extend":
-        job.leaseUntil = nowMillis + request.leaseMillis
-        return true
       case "complete":
         finish(id, job, outcomeOf("c", nowMillis, report.outcome))
         note("completed", id, tenant)
@@ -276,10 +281,15 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
 
   const claim = (request: StepRequest, nowMillis: number, note: Note): ReadonlyArray<Claim> => {
     const claims: Array<Claim> = []
-    if (paused || request.want === 0) return claims
+    const most = request.want + request.ahead
+    if (paused || most === 0) return claims
     for (const list of ready) {
-      for (const id of list.splice(0, request.want - claims.length)) {
+      while (list.length > 0 && claims.length < most) {
+        const id = list[0]!
         const job = jobs.get(id)!
+        // It may be what kills its holders: it does not wait where it could be counted as dead with another one.
+        if (claims.length >= request.want && job.record.crashes > 0) return claims
+        list.shift()
         if (claims.length === 0) token++
         move(id, job, "active")
         job.leaseUntil = nowMillis + request.leaseMillis
@@ -291,26 +301,41 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     return claims
   }
 
+  /** Extends the claims that are kept; yields those that are not, and which of their jobs are to be cancelled. */
+  const extend = (request: StepRequest, nowMillis: number) => {
+    const cancels: Array<{ readonly id: string; readonly reason: string }> = []
+    const kept = new Set<number>()
+    if (request.extend.length > 0) {
+      for (const [id, job] of active) {
+        const { holder } = job
+        if (holder?.owner !== request.owner || !request.extend.includes(holder.token)) continue
+        kept.add(holder.token)
+        job.leaseUntil = nowMillis + request.leaseMillis
+        if (job.cancel !== undefined) cancels.push({ id, reason: job.cancel })
+      }
+    }
+    return { cancels, lost: request.extend.filter((token) => !kept.has(token)) }
+  }
+
   const step = (request: StepRequest, nowMillis: number, note: Note): StepReply => {
     const refused = request.reports.flatMap((report, i) => apply(report, request, nowMillis, note) ? [] : [i])
-    const cancels = request.reports.flatMap(({ id, report }) => {
-      const reason = report.kind === "extend" ? jobs.get(id)?.cancel : undefined
-      return reason === undefined ? [] : [{ id, reason }]
-    })
+    pushFronts()
+    const { cancels, lost } = extend(request, nowMillis)
     const promoted = promoteDue(nowMillis)
     takeBackLost(nowMillis, note)
+    pushFronts()
     sweep(nowMillis)
     const claims = claim(request, nowMillis, note)
     if (promoted > claims.length) wake()
-    let nextMillis: number | undefined
-    if (request.sleepMillis > 0 && claims.length < request.want) {
+    const willCall = request.sleepMillis > 0 && claims.length < request.want
+    let next = Infinity
+    if (willCall) {
       sleeping = true
-      let next = Infinity
       for (const job of delayed.values()) next = Math.min(next, job.dueAt)
       for (const job of active.values()) next = Math.min(next, job.leaseUntil)
-      if (next < Infinity) nextMillis = Math.max(0, next - nowMillis)
     }
-    return { claims, refused, cancels, nextMillis }
+    const nextMillis = next < Infinity ? Math.max(0, next - nowMillis) : undefined
+    return { claims, refused, lost, cancels, paused, willCall, nextMillis }
   }
 
   const snapshot = (id: string): JobSnapshot | undefined => {
@@ -453,7 +478,8 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
     setPaused: (value) =>
       atNow(() => {
         paused = value
-        wake()
+        if (paused) post({ kind: "pause", queue: address })
+        else wake()
       }),
     counts: Effect.sync(counts),
     list: (state, cursor, limit) =>

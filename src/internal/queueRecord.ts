@@ -36,11 +36,12 @@ const escaped = (text: string | undefined): string => text === undefined ? "" : 
 const unescaped = (text: string): string | undefined => text === "" ? undefined : decodeURIComponent(text)
 
 /**
- * `1;failures;crashes;generation;place;enqueuedAt;tenant;name;meta\npayload`. What scripts read or change comes first, at
- * fixed places; `place` is the priority, with an `l` when last in is first out. See `queueLua.ts`.
+ * `1;crashes;failures;generation;place;enqueuedAt;tenant;name;meta\npayload`. What scripts read or change comes first, at
+ * fixed places; `place` is the priority, with an `l` when last in is first out. Short, as there are many: no crashes or
+ * failures are nothing, and times stand in base 36. No record of any version holds a NUL. See `queueLua.ts`.
  */
 export const writeRecord = (record: Omit<JobRecord, "failures" | "crashes">): string =>
-  `1;0;0;;${record.priority}${record.lifo ? "l" : ""};${record.enqueuedAt};${escaped(record.tenant)};${
+  `1;;;;${record.priority}${record.lifo ? "l" : ""};${record.enqueuedAt.toString(36)};${escaped(record.tenant)};${
     escaped(record.name)
   };${record.meta === noMeta ? "" : JSON.stringify(record.meta)}\n${record.payload}`
 
@@ -58,35 +59,20 @@ const orNone = <A>(parse: () => A | undefined): A | undefined => {
 const parseRecord = (text: string): JobRecord | undefined => {
   const end = text.indexOf("\n")
   if (end < 0 || !text.startsWith("1;")) return undefined
-  const fields: Array<string> = []
-  let from = 2
-  for (let i = 0; i < 7; i++) {
-    const to = text.indexOf(";", from)
-    if (to < 0 || to > end) return undefined
-    fields.push(text.slice(from, to))
-    from = to + 1
-  }
-  const [failures, crashes, , place, enqueuedAt, tenant, name] = fields as [
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string
-  ]
-  const metaText = text.slice(from, end)
-  const meta: JobMeta | null = metaText === "" ? noMeta : JSON.parse(metaText)
-  if (typeof meta !== "object" || meta === null) return undefined
+  const [, crashes, failures, , place, enqueuedAt, tenant, name, ...meta] = text.slice(0, end).split(";")
+  if (place === undefined || name === undefined || meta.length === 0) return undefined
+  const metaText = meta.join(";")
+  const parsed: JobMeta | null = metaText === "" ? noMeta : JSON.parse(metaText)
+  if (typeof parsed !== "object" || parsed === null) return undefined
   return {
     failures: Number(failures),
     crashes: Number(crashes),
     priority: Number(place[0]),
     lifo: place.length > 1,
-    enqueuedAt: Number(enqueuedAt),
-    tenant: unescaped(tenant),
-    name: decodeURIComponent(name),
-    meta,
+    enqueuedAt: Number.parseInt(enqueuedAt!, 36),
+    tenant: unescaped(tenant!),
+    name: name === "" ? name : decodeURIComponent(name),
+    meta: parsed,
     payload: text.slice(end + 1)
   }
 }

@@ -8,6 +8,7 @@ import * as admin from "./queueAdminScripts.ts"
 import type {
   Acknowledgement,
   Change,
+  Claim,
   JobSnapshot,
   ListedState,
   NewJob,
@@ -15,6 +16,7 @@ import type {
   QueueEngine,
   QueueSettings,
   QueueStore,
+  Report,
   StepReply
 } from "./queueEngine.ts"
 import * as enqueueScript from "./queueEnqueueScript.ts"
@@ -39,9 +41,10 @@ export const makeRedisEngine = (
       lookup: (eventsKey: string) =>
         readForAll(client, eventsKey, Effect.suspend(() => RcMap.invalidate(hubs, eventsKey)))
     })
+    const inbox = yield* makeInbox(client)
     return {
-      inbox: makeInbox(client),
-      losesLetters: true,
+      inbox,
+      isRemote: true,
       registerProbe: (probe) => registerProbe(client, probe),
       open: ({ queue, shared }) => {
         const base = keyBase(shared ? sharedNamespace : client.namespace, "queue", queue)
@@ -74,7 +77,7 @@ const makeStore = (
       tenants: jobs.some((job) => job.record.tenant !== undefined)
         ? jobs.map((job) => job.record.tenant === undefined ? "" : encodeURIComponent(job.record.tenant)).join("\0")
         : "",
-      records: jobs.map((job) => writeRecord(job.record))
+      records: jobs.map((job) => writeRecord(job.record)).join("\0")
     }, { repeatable: true })
 
   const gather = makeGathering(store)
@@ -99,17 +102,18 @@ const makeStore = (
     enqueue: (jobs) =>
       jobs.length === 1
         ? gather(jobs[0]!)
-        : Effect.map(
-          store(jobs, jobs.every((job) => job.idIsNew) ? "1" : "0"),
-          (replies) => replies.map((reply) => reply === 1)
-        ),
+        : Effect.map(store(jobs, jobs.every((job) => job.idIsNew) ? "1" : "0"), (known) => areNew(jobs.length, known)),
     step: (request) =>
       Effect.map(
         client.script(stepScript.step, {
           ...common,
           owner: request.owner,
-          reports: request.reports.length === 0 ? "" : writeReports(request.reports),
+          number: request.number,
+          unheard: request.unheard.join("\0"),
+          reports: writeReports(request.reports),
+          extend: request.extend.join(" "),
           want: request.want,
+          ahead: request.ahead,
           lease_millis: request.leaseMillis,
           sleep_millis: request.sleepMillis,
           outcome_millis: settings.outcomeMillis,
@@ -119,8 +123,10 @@ const makeStore = (
         }),
         readStep
       ),
-    leave: (owner) =>
-      Effect.asVoid(client.script(admin.leave, { ...keys, address: base, owner }, { repeatable: true })),
+    leave: (owner, unheard) =>
+      Effect.asVoid(
+        client.script(admin.leave, { ...common, owner, unheard: unheard.join("\0") }, { repeatable: true })
+      ),
     look: (id) => look(id, ""),
     expect: look,
     change: (id, change) =>
@@ -135,12 +141,7 @@ const makeStore = (
       ),
     setPaused: (paused) =>
       Effect.asVoid(
-        client.script(admin.setPaused, {
-          sleepers: keys.sleepers,
-          meta: keys.meta,
-          address: base,
-          paused: paused ? 1 : 0
-        }, { repeatable: true })
+        client.script(admin.setPaused, { ...common, paused_now: paused ? 1 : 0 }, { repeatable: true })
       ),
     counts: Effect.map(
       client.script(admin.counts, keys, { repeatable: true }),
@@ -181,37 +182,72 @@ const placeOf = ({ due, record }: NewJob): string =>
     due === undefined ? "" : "inMillis" in due ? `+${Math.ceil(due.inMillis)}` : `@${Math.ceil(due.atMillis)}`
   }`
 
-const reportLetters = { complete: "c", dead: "d", cancelled: "x", retry: "r", release: "g", extend: "e" } as const
-
-/** A flat array of kind, id, token, tenant and data: what cjson reads fastest. */
-const writeReports = (reports: ReadonlyArray<Acknowledgement>): string => {
-  const flat: Array<string> = []
-  for (const { id, report, tenant, token } of reports) {
-    flat.push(
-      reportLetters[report.kind],
-      id,
-      String(token),
-      tenant === undefined ? "" : encodeURIComponent(tenant),
-      report.kind === "retry"
-        ? `${Math.ceil(report.delayMillis)};${report.failure}`
-        : report.kind === "release"
-        ? `${Math.ceil(report.delayMillis)};`
-        : report.kind === "extend"
-        ? ""
-        : report.outcome
-    )
-  }
-  return JSON.stringify(flat)
+/** Which of `count` jobs are new, when those at `known` are not. */
+export const areNew = (count: number, known: ReadonlyArray<number>): ReadonlyArray<boolean> => {
+  const isNew = Array.from({ length: count }, () => true)
+  for (const place of known) isNew[place] = false
+  return isNew
 }
 
+const reportLetters = { complete: "c", dead: "d", cancelled: "x", retry: "r", release: "g" } as const
+
+/** Reports that follow each other and are alike but for their ids are written as one. */
+const writeReports = (reports: ReadonlyArray<Acknowledgement>): string => {
+  let text = ""
+  let from = 0
+  while (from < reports.length) {
+    const first = reports[from]!
+    const data = dataOf(first.report)
+    let ids = first.id
+    let to = from + 1
+    for (; to < reports.length; to++) {
+      const next = reports[to]!
+      if (
+        next.token !== first.token || next.report.kind !== first.report.kind || next.tenant !== first.tenant ||
+        dataOf(next.report) !== data
+      ) break
+      ids += `\0${next.id}`
+    }
+    const tenant = first.tenant === undefined ? "" : encodeURIComponent(first.tenant)
+    text += `${from === 0 ? "" : "\0"}${reportLetters[first.report.kind]}\0${first.token}\0${tenant}\0${data}\0${
+      to - from
+    }\0${ids}`
+    from = to
+  }
+  return text
+}
+
+const dataOf = (report: Report): string =>
+  report.kind === "retry"
+    ? `${Math.ceil(report.delayMillis)};${report.failure}`
+    : report.kind === "release"
+    ? `${Math.ceil(report.delayMillis)};`
+    : report.outcome
+
 const readStep = (
-  [ids, records, token, refused, cancels, next]: stepScript.StepReply
+  [claims, refused, lost, cancels, paused, willCall, next]: stepScript.StepReply
 ): StepReply => ({
-  claims: ids.map((id, i) => ({ id, token, record: readRecord(records[i]!) })),
+  claims: readClaims(claims),
   refused,
+  lost: lost.map(Number),
   cancels: pairs(cancels).map(([id, reason]) => ({ id, reason })),
+  paused: paused === 1,
+  willCall: willCall === 1,
   nextMillis: next === -1 ? undefined : next
 })
+
+const readClaims = (flat: ReadonlyArray<string>): ReadonlyArray<Claim> => {
+  const claims: Array<Claim> = []
+  for (let i = 0; i < flat.length; i += 3) {
+    const token = Number(flat[i])
+    const ids = flat[i + 1]!.split("\0")
+    const records = flat[i + 2]!.split("\0")
+    for (let n = 0; n < ids.length; n++) {
+      claims.push({ id: ids[n]!, token, record: readRecord(records[n]!) })
+    }
+  }
+  return claims
+}
 
 const readSnapshot = (
   [id, record, outcome, failure, due, holder]: admin.SnapshotReply
@@ -223,7 +259,7 @@ const readSnapshot = (
     state: ended?.state ?? (holder !== null ? "active" : due !== null ? "delayed" : "waiting"),
     record: record === null ? undefined : readRecord(record),
     outcome: ended,
-    failure: failure === null ? undefined : readFailure(failure),
+    failure: failure === null ? undefined : readFailure(failure.slice(failure.indexOf(";") + 1)),
     dueAt: due === null ? undefined : Number(due)
   }
 }

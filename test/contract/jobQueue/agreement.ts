@@ -27,6 +27,7 @@ const operation = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant("step" as const),
       want: fc.nat({ max: 3 }),
+      ahead: fc.constantFrom(0, 0, 1, 3),
       reports: fc.array(
         fc.record({
           // Which of the claims made so far, whether they are still held or not.
@@ -93,8 +94,6 @@ const toReport = (kind: Report["kind"], delaySeconds: number): Report => {
       return { kind, delayMillis: delaySeconds * 1000, failure }
     case "release":
       return { kind, delayMillis: delaySeconds * 1000 }
-    case "extend":
-      return { kind }
   }
 }
 
@@ -103,24 +102,50 @@ type World = {
   readonly claims: Array<Claim>
 }
 
-const run = ({ claims, store }: World, operation: Operation, n: number): Effect.Effect<unknown, RedisError> => {
+/** Which of the claims a token is of: engines make different ones. */
+const ordinal = ({ claims }: World, token: number): number =>
+  [...new Set(claims.map((claim) => claim.token))].indexOf(token)
+
+const request = {
+  owner: "me 1 35000",
+  number: 1,
+  unheard: [],
+  reports: [],
+  extend: [],
+  want: 0,
+  ahead: 0,
+  leaseMillis,
+  sleepMillis: 0
+}
+
+const run = (world: World, operation: Operation, n: number): Effect.Effect<unknown, RedisError> => {
+  const { claims, store } = world
   switch (operation.do) {
     case "enqueue":
       return store.enqueue(operation.jobs.map((job, i) => toJob(job, n * 100 + i)))
     case "step": {
-      const reports = operation.reports.flatMap(({ claim, delaySeconds, kind }) => {
+      const wishes = operation.reports.flatMap(({ claim, delaySeconds, kind }) => {
         const made = claims.at(-1 - claim)
-        return made === undefined
-          ? []
-          : [{ id: made.id, token: made.token, tenant: made.record?.tenant, report: toReport(kind, delaySeconds) }]
+        return made === undefined ? [] : [{ made, delaySeconds, kind }]
       })
+      const reports = wishes.flatMap(({ delaySeconds, kind, made: { id, record, token } }) =>
+        kind === "extend" ? [] : [{ id, token, tenant: record?.tenant, report: toReport(kind, delaySeconds) }]
+      )
       // A holder reports each claim once in a step.
       const once = reports.filter((report, i) => reports.findIndex(({ id }) => id === report.id) === i)
+      const extend = new Set(wishes.flatMap(({ kind, made }) => kind === "extend" ? [made.token] : []))
+      const { ahead, want } = operation
       return Effect.map(
-        store.step({ owner: "me", reports: once, want: operation.want, leaseMillis, sleepMillis: 0 }),
+        store.step({ ...request, number: n, reports: once, extend: [...extend], want, ahead }),
         (reply) => {
           claims.push(...reply.claims)
-          return { claims: reply.claims, refused: reply.refused, cancels: reply.cancels }
+          return {
+            claims: reply.claims.map((claim) => ({ ...claim, token: ordinal(world, claim.token) })),
+            refused: reply.refused,
+            lost: reply.lost.map((token) => ordinal(world, token)),
+            cancels: reply.cancels.toSorted((a, b) => a.id < b.id ? -1 : 1),
+            paused: reply.paused
+          }
         }
       )
     }
@@ -144,7 +169,7 @@ const look = (store: QueueStore) =>
   Effect.gen(function*() {
     // History is forgotten a little at a time: two batches a step, of which there may be one for each operation.
     for (let i = 0; i < mostOperations / 2; i++) {
-      yield* store.step({ owner: "me", reports: [], want: 0, leaseMillis, sleepMillis: 0 })
+      yield* store.step(request)
     }
     const { oldestEnqueuedAt: _, ...counts } = yield* store.counts
     const lists = yield* Effect.forEach(["waiting", "delayed", "active", "failed", "finished"] as const, (state) =>
