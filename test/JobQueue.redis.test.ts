@@ -142,7 +142,7 @@ describe("JobQueue's keys", () => {
       const leases = key("queue", "{text}", "leases")
       yield* queue.enqueue(Text, "x")
       yield* eventually("it runs", Effect.map(queue.counts(Text), ({ active }) => active === 1))
-      const [, until] = yield* use("zrange", (client) => client.zrange(leases, 0, 0, "WITHSCORES"))
+      const [, until] = yield* use("zrange", (client) => client.zrange(leases, "0", "0", "WITHSCORES"))
       const [seconds] = yield* use("time", (client) => client.time())
       assert.closeTo(Number(until) - Number(seconds) * 1000, 10_000, 2000)
     }).pipe(Effect.provide(workers([Text.handler(() => Effect.never)])), Effect.scoped))

@@ -48,6 +48,8 @@ export interface Holder {
   readonly reports: () => number
   /** A job is to be cancelled; it may be one that a step under way is about to bring. */
   readonly cancel: (id: string, reason: string) => void
+  /** Gives up what is held by leases that have passed: this process may have stood still. */
+  readonly giveUpLate: (nowMillis: number) => void
   /** Has the next step ask whether jobs are still held, or are to be cancelled. */
   readonly askSoon: () => void
   /**
@@ -95,6 +97,8 @@ export const makeHolder = (
   const unheard = new Map<string, number>()
   let number = 0
   let underWay = 0
+  /** How many jobs it holds that will be dead letters if it dies. */
+  let lastChances = 0
   let beatDue = false
   let onFirst: (() => void) | undefined
 
@@ -110,7 +114,10 @@ export const makeHolder = (
     settled = taken.splice(count)
     return taken
   }
+  const isLastChance = ({ record }: Claim) =>
+    record !== undefined && record.crashes > 0 && record.crashes + 1 >= store.maxCrashes
   const forget = (job: Held) => {
+    if (isLastChance(job.claim)) lastChances--
     if (held.get(job.claim.id) === job) held.delete(job.claim.id)
     if (--job.batch.held === 0) batches.delete(job.batch.token)
     if (job.report === undefined) job.batch.open--
@@ -140,6 +147,7 @@ export const makeHolder = (
     const job: Held = { claim, batch, onEnd: noOne, report: undefined, mayBeReported: false, onReported: undefined }
     // Before `receive`: a job that nobody can run is settled there.
     held.set(claim.id, job)
+    if (isLastChance(claim)) lastChances++
     onFirst?.()
     job.onEnd = receive(claim)
     const reason = early.size === 0 ? undefined : early.get(claim.id)
@@ -165,6 +173,7 @@ export const makeHolder = (
           const asked = [...unheard.keys()]
           const sleeps = want > 0 && sleepMillis > 0
           if (sleeps) unheard.set(`${mine}+`, sentAt)
+          const takesLastChance = lastChances === 0 && underWay === 0
           underWay++
           const request = {
             owner,
@@ -174,6 +183,7 @@ export const makeHolder = (
             extend: extended.map(({ token }) => token),
             want,
             ahead,
+            takesLastChance,
             leaseMillis,
             sleepMillis: sleeps ? sleepMillis : 0
           }
@@ -246,6 +256,9 @@ export const makeHolder = (
       const job = held.get(id)
       if (job !== undefined) job.onEnd({ kind: "cancelled", reason })
       else if (underWay > 0) early.set(id, reason)
+    },
+    giveUpLate: (now) => {
+      for (const batch of [...batches.values()]) if (batch.open > 0 && now >= batch.leaseUntil) loseAll(batch.token)
     },
     askSoon: () => {
       beatDue ||= held.size > 0

@@ -35,8 +35,12 @@ const firstRetryMillis = 50
 const lastRetryMillis = 2000
 /** How many jobs are claimed by one call at most. */
 const claimAtMost = 500
+/** For how long it works in a row before others on this thread have their turn. */
+const sliceMillis = 4
 /** How many reports are worth a call of their own while another one is on its way. */
 const manyReports = 100
+/** How much later than others a worker looks for jobs that it has no handler for. */
+const afterOthersMillis = 20
 /** How long an idle worker that closes waits for the reply to its last step. */
 const lastReplyMillis = 500
 /** How long interrupted handlers get for their finalizers before the worker stops waiting for them. */
@@ -67,7 +71,15 @@ export const startLoop = <R>(
       handlers,
       context,
       () => random.nextDoubleUnsafe(),
-      { concurrency: options.concurrency, leaseMillis: options.leaseMillis, pace },
+      {
+        concurrency: options.concurrency,
+        leaseMillis: options.leaseMillis,
+        pace,
+        onSlow: () => {
+          state.givesBack = true
+          turn()
+        }
+      },
       (report) => {
         if (report !== undefined) monitor.ended(report)
         turn()
@@ -96,15 +108,21 @@ export const startLoop = <R>(
       foundMore: false,
       /** The queue calls as soon as there are jobs. */
       isCalled: false,
+      /** How often it was called: what a reply says of that may be older than the last time. */
+      timesCalled: 0,
       /** Someone may call it, so that it has to leave before it closes. */
       mayBeCalled: false,
       /** It does not call, as it has just failed to. */
       isAway: false,
+      /** What waits goes back, together with what calls on their way bring, so that all keep their order. */
+      givesBack: false,
       retryMillis: firstRetryMillis,
-      restMillis: longestRest
+      restMillis: longestRest,
+      lateMillis: 0
     }
     let rest: { readonly due: number; readonly fiber: Fiber.Fiber<void> } | undefined
     let turning = false
+    let more = false
     let onOver: (() => void) | undefined
 
     const works = () => !(state.paused || state.closing)
@@ -112,7 +130,7 @@ export const startLoop = <R>(
     const isIdle = () => runner.running() === 0 && runner.waiting() === 0 && holder.reports() === 0
     /** How many jobs could start at once if they were here, and how many more may be claimed. */
     const room = () => {
-      if (!works()) return { want: 0, ahead: 0, total: 0 }
+      if (!works() || state.givesBack) return { want: 0, ahead: 0, total: 0 }
       const taken = runner.running() + runner.waiting() + state.asked
       const ahead = mayClaimAhead() ? pace.ahead() : 0
       const total = options.concurrency + ahead
@@ -126,10 +144,11 @@ export const startLoop = <R>(
     const callIfUseful = (): boolean => {
       const reports = holder.reports()
       const { ahead, total, want } = room()
+      // Worth a call: enough of what it claims ahead has been started since.
+      const low = ahead > 0 && ahead >= total / 4 && state.foundMore
       const useful = underWay.size === 0
-        ? reports > 0 || (want > 0 && !state.isCalled) || (ahead >= total / 4 && state.foundMore)
-        : underWay.size === 1 && engine.isRemote &&
-          (reports >= manyReports || (ahead >= total / 4 && state.foundMore))
+        ? reports > 0 || (want > 0 && !state.isCalled) || low
+        : underWay.size === 1 && engine.isRemote && (reports >= manyReports || low)
       if (useful) call(want, ahead)
       return useful
     }
@@ -150,12 +169,14 @@ export const startLoop = <R>(
       const number = ++state.calls
       const asked = want + ahead
       const sentAt = performance.now()
+      const { timesCalled } = state
       state.asked += asked
       state.mayBeCalled ||= want > 0
       forkCall(holder.step(want, ahead, want > 0 ? options.pollMillis + lastRetryMillis : 0), (exit) => {
         state.asked -= asked
         if (exit._tag === "Success") {
           pace.called(performance.now() - sentAt)
+          state.isCalled = exit.value.willCall && state.timesCalled === timesCalled
           replied(number, asked, exit.value)
         } else failed(exit)
       })
@@ -167,9 +188,10 @@ export const startLoop = <R>(
         state.retryMillis = firstRetryMillis
       }
       monitor.stepped(reply.claims.length)
-      state.isCalled = reply.willCall
       state.foundMore = asked > 0 ? reply.claims.length >= asked || reply.nextMillis === 0 : state.foundMore
       state.restMillis = Math.min(longestRest, reply.nextMillis ?? Infinity)
+      // Those who may have a handler for it go first when it is due again.
+      if (runner.passedOn()) state.lateMillis = afterOthersMillis
       if (reply.paused || number > state.queuePausedAfter) {
         state.queuePausedAfter = reply.paused ? Math.max(number, state.queuePausedAfter) : -1
       }
@@ -200,10 +222,14 @@ export const startLoop = <R>(
     /** Looks again after a while: something may be due then, or a letter have been lost. */
     const restAWhile = () => {
       const now = monotonicMillis(clock)
-      const due = now + state.restMillis
+      const millis = Math.min(longestRestMillis, state.restMillis + state.lateMillis)
+      const due = now + millis
       if (rest !== undefined && rest.due <= due) return
-      rest?.fiber.interruptUnsafe()
-      const fiber = fork(Effect.sleep(state.restMillis))
+      const earlier = rest
+      // First: whoever is interrupted looks whether it is the one.
+      rest = undefined
+      earlier?.fiber.interruptUnsafe()
+      const fiber = fork(Effect.sleep(millis))
       const mine = { due, fiber }
       rest = mine
       fiber.addObserver(() => {
@@ -213,32 +239,53 @@ export const startLoop = <R>(
         // Full, or paused: that is no reason to be called stuck.
         if (underWay.size === 0) monitor.stepped(0)
         state.restMillis = longestRest
+        state.lateMillis = 0
         lookAgain()
       })
     }
 
-    /** Does whatever there is to do now. Whoever changes something calls it. */
+    /** Does whatever there is to do now. Whoever changes something calls it, from within it, too. */
     const turn = () => {
-      if (turning || state.over) return
+      if (state.over) return
+      more = true
+      if (turning) return
       turning = true
-      if (!mayClaimAhead()) runner.giveBack()
-      const started = runner.startWaiting()
-      // Whoever rests, or is going, must not be called in place of one who can.
-      if (!works() && state.mayBeCalled && underWay.size === 0 && !state.isAway) leave()
-      if (!state.isAway) { while (callIfUseful()) { /* once more, while there is room */ } }
+      const until = performance.now() + sliceMillis
+      while (more && performance.now() < until) {
+        more = false
+        doWhatThereIs()
+      }
       turning = false
-      if (!started) setImmediate(turn)
-      if (state.closing && isIdle() && underWay.size === 0 && !state.mayBeCalled) return onOver?.()
-      if (underWay.size === 0) restAWhile()
+      if (more) setImmediate(turn)
+      else if (state.closing && isIdle() && underWay.size === 0 && !state.mayBeCalled) onOver?.()
+      else if (underWay.size === 0) restAWhile()
+    }
+
+    const doWhatThereIs = () => {
+      state.givesBack ||= !mayClaimAhead() && runner.waiting() > 0
+      if (state.givesBack && state.asked === 0) {
+        state.givesBack = false
+        runner.giveBack()
+      }
+      if (runner.waiting() > 0 && !state.givesBack) {
+        holder.giveUpLate(monotonicMillis(clock))
+        if (!runner.startWaiting()) more = true
+      }
+      // Whoever rests, or is going, must not be called in place of one who can.
+      if (!works() && state.mayBeCalled && underWay.size === 0) leave()
+      if (!state.isAway) { while (callIfUseful()) { /* once more, while there is room */ } }
     }
 
     const onLetter = (letter: Letter) => {
       if (letter.kind === "gap") lookAround()
       else if (letter.kind === "cancel") holder.cancel(letter.id, letter.reason)
       else if (letter.kind === "wake") {
-        if (letter.owner === undefined || letter.owner === holder.owner) lookAgain()
+        if (letter.owner !== undefined && letter.owner !== holder.owner) return
+        state.timesCalled++
+        lookAgain()
       } else if (letter.kind === "job") {
         if (letter.owner !== holder.owner) return
+        state.timesCalled++
         state.isCalled = false
         if (Effect.runSync(holder.hand(letter))) monitor.stepped(1)
         turn()

@@ -11,7 +11,7 @@ import { spanOf } from "./traceContext.ts"
 
 /** How many kinds of jobs without a handler are told of in the log, once each. */
 const unknownKindsTold = 100
-/** For how long jobs are started in a row before others on this thread have their turn. */
+/** For how long jobs are started in a row. */
 const sliceMillis = 4
 
 interface Entry<R> {
@@ -29,6 +29,8 @@ export interface Runner {
   /** How many jobs wait for room. */
   readonly waiting: () => number
   readonly receive: (claim: Claim) => OnEnd
+  /** Whether it was given jobs that it has no handler for, since this was asked last. */
+  readonly passedOn: () => boolean
   /** Starts those that wait, as far as there is room; false when it stopped so that others have their turn. */
   readonly startWaiting: () => boolean
   /** Gives back those that wait. */
@@ -45,7 +47,12 @@ export const makeRunner = <R>(
   handlers: ReadonlyMap<string, JobHandler<R>>,
   context: Context.Context<R>,
   random: () => number,
-  options: { readonly concurrency: number; readonly leaseMillis: number; readonly pace: Pace },
+  options: {
+    readonly concurrency: number
+    readonly leaseMillis: number
+    readonly pace: Pace
+    readonly onSlow: () => void
+  },
   onEnd: (report: Report | undefined) => void
 ): Runner => {
   const running = new Set<Entry<R>>()
@@ -55,6 +62,7 @@ export const makeRunner = <R>(
   let lastStartAt = 0
   let patient = false
   const unknownKinds = new Set<string>()
+  let passedOn = false
   /** What ended lately after it had let go of the event loop: one of these may have blocked it. */
   let lately: Array<Claim> = []
   let blockedToldAt = -Infinity
@@ -143,7 +151,7 @@ export const makeRunner = <R>(
       const stood = performance.now() - lastStartAt
       if (stood < patience) return watch()
       options.pace.stood(stood)
-      giveBack()
+      options.onSlow()
     })
   }
 
@@ -188,6 +196,7 @@ export const makeRunner = <R>(
           unknownKinds.add(name)
           fork(Effect.logWarning(`This worker of queue "${queue.name}" has no handler for its jobs named "${name}"`))
         }
+        passedOn = true
         settle(claim, { kind: "release", delayMillis: unknownKindMillis })
         return noHold
       }
@@ -212,6 +221,11 @@ export const makeRunner = <R>(
         next = 0
       } else watch()
       return true
+    },
+    passedOn: () => {
+      const was = passedOn
+      passedOn = false
+      return was
     },
     giveBack,
     interruptAll: () => {

@@ -49,6 +49,11 @@ export interface StepRequest {
   readonly want: number
   /** How many more to claim, that will start in a moment. */
   readonly ahead: number
+  /**
+   * Whether to claim a job that will be a dead letter if its holder dies once more. Who holds one claims no other: of
+   * several, those that are not to blame would die with the one that is.
+   */
+  readonly takesLastChance: boolean
   readonly leaseMillis: number
   /** When fewer are there than can start: call `owner` as soon as there are more, for so many milliseconds. 0: do not call. */
   readonly sleepMillis: number
@@ -162,6 +167,8 @@ export type Letter =
 export interface QueueStore {
   /** Tells this queue's letters from others'. */
   readonly address: string
+  /** How often a job's holder may die before the job is a dead letter. */
+  readonly maxCrashes: number
   /** Stores jobs, all or none. Yields for each whether it is new: an id that is still known is left as it is. */
   readonly enqueue: (jobs: ReadonlyArray<NewJob>) => Effect.Effect<ReadonlyArray<boolean>, RedisError>
   /**

@@ -145,7 +145,7 @@ local stale_before = stale
 local stopped_early = false
 -- \`slots\` jobs that start at once, and up to \`ahead\` that wait for a moment where they are. Of those none that was lost
 -- with a holder: the one before it may be what kills its holders, and it must not be counted as dead with it again.
-local function pop(slots, ahead)
+local function pop(slots, ahead, is_too_much)
   local ids, records, count = {}, {}, 0
   local wanted = slots + ahead
   local budget = wanted + 1000
@@ -182,7 +182,7 @@ local function pop(slots, ahead)
           for j = #entries, i, -1 do back[#back + 1] = entries[j] end
           redis.call("LPUSH", list, unpack(back))
           return ids, records
-        else
+        elseif not (is_too_much and string.byte(record, 3) ~= 59 and is_too_much(id, record)) then
           count = count + 1
           ids[count] = id
           records[count] = record
@@ -273,7 +273,8 @@ local function wake(count)
     local ids, records = pop(1, 0)
     if #ids == 0 then return end
     local id, record = ids[1], records[1]
-    local token = #record <= largest_sent and next_token()
+    -- nor does one that was lost with a holder, about which whoever steps decides
+    local token = #record <= largest_sent and string.byte(record, 3) == 59 and next_token()
     local request, millis = tell_sleeper(function(request)
       if not token then return "w" .. address .. "\\0" .. request end
       return "j" .. address .. "\\0" .. request .. "\\0" .. token .. "\\0" .. id .. "\\0" .. record

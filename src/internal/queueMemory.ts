@@ -39,6 +39,8 @@ interface Stored {
   leaseUntil: number
   holder: { readonly token: number; readonly owner: string } | undefined
   failure: StoredFailure | undefined
+  /** The claim whose report that was: it may come again. */
+  failedBy: number | undefined
   cancel: string | undefined
 }
 
@@ -199,8 +201,9 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   ) => {
     const job = jobs.get(id)
     if (job?.holder === undefined || job.holder.token !== token || job.holder.owner !== request.owner) {
-      const ends = report.kind === "complete" || report.kind === "dead" || report.kind === "cancelled"
-      return ends && endedBy.get(id) === token
+      if (report.kind === "release") return false
+      if (report.kind === "retry" && job?.failure !== undefined && job.failedBy === token) return true
+      return endedBy.get(id) === token
     }
     switch (report.kind) {
       case "complete":
@@ -220,6 +223,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
         else {
           job.record = { ...job.record, failures: job.record.failures + 1 }
           job.failure = readFailure(report.failure)
+          job.failedBy = token
           putBack(id, job, nowMillis, report.delayMillis, false)
           note("retrying", id, tenant)
         }
@@ -241,7 +245,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   }
 
   const takeBackLost = (nowMillis: number, note: Note) => {
-    for (const id of inOrder([...active].filter(([, job]) => job.leaseUntil <= nowMillis), leaseUntil)) {
+    for (const id of activeIn([...active].filter(([, job]) => job.leaseUntil <= nowMillis))) {
       const job = jobs.get(id)!
       job.holder = undefined
       const crashes = job.record.crashes + 1
@@ -282,6 +286,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   const claim = (request: StepRequest, nowMillis: number, note: Note): ReadonlyArray<Claim> => {
     const claims: Array<Claim> = []
     const most = request.want + request.ahead
+    let { takesLastChance } = request
     if (paused || most === 0) return claims
     for (const list of ready) {
       while (list.length > 0 && claims.length < most) {
@@ -290,6 +295,14 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
         // It may be what kills its holders: it does not wait where it could be counted as dead with another one.
         if (claims.length >= request.want && job.record.crashes > 0) return claims
         list.shift()
+        if (job.record.crashes > 0 && job.record.crashes + 1 >= settings.maxCrashes) {
+          if (!takesLastChance) {
+            move(id, job, "delayed")
+            job.dueAt = nowMillis + 100
+            continue
+          }
+          takesLastChance = false
+        }
         if (claims.length === 0) token++
         move(id, job, "active")
         job.leaseUntil = nowMillis + request.leaseMillis
@@ -365,6 +378,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
         leaseUntil: 0,
         holder: undefined,
         failure: undefined,
+        failedBy: undefined,
         cancel: undefined
       }
       jobs.set(id, job)
@@ -415,9 +429,11 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
   }
 
   const dueAt = (job: Stored) => job.dueAt
-  const leaseUntil = (job: Stored) => job.leaseUntil
   const inOrder = (found: ReadonlyArray<readonly [string, Stored]>, by: (job: Stored) => number): Array<string> =>
     found.toSorted(([idA, a], [idB, b]) => by(a) - by(b) || compareIds(idA, idB)).map(([id]) => id)
+  /** By lease, and jobs of one claim as they were claimed. */
+  const activeIn = (found: ReadonlyArray<readonly [string, Stored]>): Array<string> =>
+    found.toSorted(([, a], [, b]) => a.leaseUntil - b.leaseUntil).map(([id]) => id)
 
   const idsIn = (state: ListedState): ReadonlyArray<string> => {
     switch (state) {
@@ -426,7 +442,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
       case "delayed":
         return inOrder([...delayed], dueAt)
       case "active":
-        return inOrder([...active], leaseUntil)
+        return activeIn([...active])
       case "failed":
         return Array.from(dead, (id) => ({ id, at: outcomes.get(id)!.finishedAt }))
           .toSorted((a, b) => b.at - a.at || compareIds(b.id, a.id))
@@ -464,6 +480,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
 
   return {
     address,
+    maxCrashes: settings.maxCrashes,
     enqueue: (added) => atNow((nowMillis, note) => enqueue(added, nowMillis, note)),
     step: (request) => atNow((nowMillis, note) => step(request, nowMillis, note)),
     leave: () => Effect.void,

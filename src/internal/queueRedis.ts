@@ -7,7 +7,6 @@ import { registerProbe } from "./probes.ts"
 import * as admin from "./queueAdminScripts.ts"
 import type {
   Acknowledgement,
-  Change,
   Claim,
   JobSnapshot,
   ListedState,
@@ -99,6 +98,7 @@ const makeStore = (
 
   return {
     address: base,
+    maxCrashes: settings.maxCrashes,
     enqueue: (jobs) =>
       jobs.length === 1
         ? gather(jobs[0]!)
@@ -114,6 +114,7 @@ const makeStore = (
           extend: request.extend.join(" "),
           want: request.want,
           ahead: request.ahead,
+          takes_last_chance: request.takesLastChance ? "1" : "0",
           lease_millis: request.leaseMillis,
           sleep_millis: request.sleepMillis,
           outcome_millis: settings.outcomeMillis,
@@ -131,12 +132,13 @@ const makeStore = (
     expect: look,
     change: (id, change) =>
       Effect.map(
+        // Not repeatable: a repetition would say that there was nothing to do.
         client.script(admin.change, {
           ...common,
           kind: change.kind,
           id,
           reason: change.kind === "cancel" ? change.reason : ""
-        }, { repeatable: repeatableChanges.has(change.kind) }),
+        }),
         (reply) => reply === 2 ? "done" : reply === 1 ? "requested" : "unchanged"
       ),
     setPaused: (paused) =>
@@ -170,9 +172,6 @@ const makeStore = (
     )
   }
 }
-
-// Doing these twice in a row is doing them once; a job that was retried may have died again in between.
-const repeatableChanges: ReadonlySet<Change["kind"]> = new Set(["cancel", "remove", "promote"])
 
 const uniform = (places: ReadonlyArray<string>): string =>
   places.every((place) => place === places[0]) ? places[0]! : places.join("\0")

@@ -49,6 +49,7 @@ export const step = RedisScript.make({
     "extend",
     "want",
     "ahead",
+    "takes_last_chance",
     "lease_millis",
     "sleep_millis",
     "outcome_millis",
@@ -282,9 +283,20 @@ sweep()
 
 -- 7. new claims
 local slots, wanted = tonumber(want), want + ahead
+-- one that will be a dead letter if its holder dies: of several, those that are not to blame would die with the one
+-- that is, so that a holder has one at a time, and all others come again a little later
+local function is_too_much(id, record)
+  if (tonumber(string.match(record, "^1;(%d+);")) or 0) + 1 < tonumber(max_crashes) then return false end
+  if takes_last_chance == "1" then
+    takes_last_chance = "0"
+    return false
+  end
+  redis.call("ZADD", delayed, now_ms + 100, id)
+  return true
+end
 local claimed_count = 0
 if wanted > 0 and not paused then
-  local ids, records = pop(slots, tonumber(ahead))
+  local ids, records = pop(slots, tonumber(ahead), is_too_much)
   claimed_count = #ids
   if claimed_count > 0 then
     local token = next_token()

@@ -14,6 +14,8 @@ export interface Proxy {
   readonly connections: number
   /** Connections accepted since the start: how often clients have connected. */
   readonly accepted: number
+  /** Connections that `cutAfterBytes` and `dropNextReply` have cut so far. */
+  readonly severed: number
   /** Bytes arrive this much later, in order. `Infinity` holds them back until `restore`, or a shorter delay. */
   readonly delay: (millis: number, direction?: Direction | "both") => Effect.Effect<void>
   /** Resets all connections at once. What was under way is lost. New ones are accepted. */
@@ -23,8 +25,11 @@ export interface Proxy {
    * What was let through does arrive: commands that are complete run, though their replies are lost.
    */
   readonly cutAfterBytes: (bytes: number, direction: Direction) => Effect.Effect<void>
-  /** From now on bytes vanish, ends of connections too, and connections stay open: a peer that died without a word. */
-  readonly swallow: (direction: Direction | "both") => Effect.Effect<void>
+  /**
+   * From now on bytes vanish, ends of connections too, and connections stay open: a peer that died without a word. With
+   * `of`, on those connections only that said so when they were opened, like a name that the client gave them.
+   */
+  readonly swallow: (direction: Direction | "both", of?: string) => Effect.Effect<void>
   /**
    * The next request (only one that contains `containing`, if given) runs, but its reply is lost and the connection
    * reset: the client cannot know. Replies to requests pipelined before it may be lost with it.
@@ -52,13 +57,16 @@ export const Proxy = { start }
 /** What happens to one direction of all connections. */
 interface Rules {
   delayMillis: number
-  swallows: boolean
+  /** What connections have said whose bytes vanish. */
+  swallowsOf: string | undefined
 }
 
 /** One client's connection and ours to the server. */
 interface Link {
   readonly client: Socket
   readonly upstream: Socket
+  /** What the client said first. */
+  opening: string
   /** Bytes are missing that the peers rely on. */
   lossy: boolean
   /** The reply that comes next must not arrive. */
@@ -71,20 +79,28 @@ interface Link {
 
 // More than this is not held back in memory: we stop reading, so that the sender feels it, as with any slow reader.
 const maxHeldBytes = 1 << 20
+const openingCharacters = 4096
 
 const launch = async (target: { readonly host?: string; readonly port: number }) => {
   const rules: Record<Direction, Rules> = {
-    requests: { delayMillis: 0, swallows: false },
-    replies: { delayMillis: 0, swallows: false }
+    requests: { delayMillis: 0, swallowsOf: undefined },
+    replies: { delayMillis: 0, swallowsOf: undefined }
   }
   const links = new Set<Link>()
   let cutAfter: { readonly bytes: number; readonly direction: Direction; readonly seen: Map<Link, number> } | undefined
   let dropReplyTo: string | undefined
   let accepted = 0
+  let severed = 0
+
+  const cutOff = (link: Link, direction: Direction) => {
+    severed += 1
+    sever(link, direction)
+  }
 
   const carry = (link: Link, direction: Direction) => {
     const [from, to] = direction === "requests" ? [link.client, link.upstream] : [link.upstream, link.client]
     const rule = rules[direction]
+    const swallows = () => rule.swallowsOf !== undefined && link.opening.includes(rule.swallowsOf)
     const queue: Array<{ readonly due: number; readonly bytes: number; readonly deliver: () => void }> = []
     let held = 0
     let timer: NodeJS.Timeout | undefined
@@ -113,7 +129,8 @@ const launch = async (target: { readonly host?: string; readonly port: number })
 
     from.on("data", (chunk: Buffer) => {
       if (link.severed) return
-      if (rule.swallows) {
+      if (direction === "requests" && link.opening.length < openingCharacters) link.opening += chunk.toString("latin1")
+      if (swallows()) {
         link.lossy = true
         return
       }
@@ -121,17 +138,17 @@ const launch = async (target: { readonly host?: string; readonly port: number })
         dropReplyTo = undefined
         link.drops = true
       }
-      if (direction === "replies" && link.drops) return sever(link, direction)
+      if (direction === "replies" && link.drops) return cutOff(link, direction)
       const room = roomFor(link, direction, chunk.length)
       enqueue(chunk.length, () => to.write(chunk.subarray(0, room)))
-      if (room <= chunk.length) enqueue(0, () => sever(link, direction))
+      if (room <= chunk.length) enqueue(0, () => cutOff(link, direction))
     })
     from.on("end", () => {
-      if (rule.swallows) link.lossy = true
+      if (swallows()) link.lossy = true
       else enqueue(0, () => to.end())
     })
     from.on("close", (failed) => {
-      if (rule.swallows) link.lossy = true
+      if (swallows()) link.lossy = true
       else if (failed && !link.severed) reset(to)
       if (link.client.destroyed && link.upstream.destroyed) links.delete(link)
     })
@@ -157,7 +174,7 @@ const launch = async (target: { readonly host?: string; readonly port: number })
       allowHalfOpen: true,
       noDelay: true
     })
-    const link: Link = { client, upstream, lossy: false, drops: false, severed: false, flush: [] }
+    const link: Link = { client, upstream, opening: "", lossy: false, drops: false, severed: false, flush: [] }
     links.add(link)
     // Each error is followed by a close, which is what matters here.
     for (const socket of [client, upstream]) socket.on("error", () => {})
@@ -200,13 +217,16 @@ const launch = async (target: { readonly host?: string; readonly port: number })
     get accepted() {
       return accepted
     },
+    get severed() {
+      return severed
+    },
     delay: (millis, direction = "both") => Effect.sync(() => set(direction, { delayMillis: millis })),
     cut: Effect.sync(cutAll),
     cutAfterBytes: (bytes, direction) =>
       Effect.sync(() => {
         cutAfter = { bytes, direction, seen: new Map() }
       }),
-    swallow: (direction) => Effect.sync(() => set(direction, { swallows: true })),
+    swallow: (direction, of = "") => Effect.sync(() => set(direction, { swallowsOf: of })),
     dropNextReply: (containing = "") =>
       Effect.sync(() => {
         dropReplyTo = containing
@@ -216,7 +236,7 @@ const launch = async (target: { readonly host?: string; readonly port: number })
     }),
     accept: Effect.promise(accept),
     restore: Effect.promise(async () => {
-      set("both", { delayMillis: 0, swallows: false })
+      set("both", { delayMillis: 0, swallowsOf: undefined })
       cutAfter = undefined
       dropReplyTo = undefined
       for (const link of links) {

@@ -1,6 +1,6 @@
 /** Queues on the shared server, under names and a time of a test's own. */
 import { assert } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { type Duration, Effect, Layer } from "effect"
 import { setTimeout as sleep } from "node:timers/promises"
 import { ServerClock } from "../../src/internal/serverClock.ts"
 import { JobQueue, type JobQueueOptions } from "../../src/JobQueue.ts"
@@ -12,14 +12,16 @@ export interface QueuesOnRedis extends JobQueueOptions {
   readonly url?: string
   readonly namespace?: string
   readonly clock?: { offsetMillis: number }
+  /** How soon a silent connection is given up. Default: the client's. */
+  readonly commandTimeout?: Duration.Input
 }
 
 /** JobQueue with its connection. */
-export const queuesOnRedis = ({ clock, namespace, url, ...options }: QueuesOnRedis = {}) =>
+export const queuesOnRedis = ({ clock, commandTimeout, namespace, url, ...options }: QueuesOnRedis = {}) =>
   Layer.suspend(() =>
     Layer.provideMerge(
       JobQueue.layer(options),
-      RedisClient.layer({ url: url ?? sharedRedisUrl(), namespace: namespace ?? uniqueNamespace() })
+      RedisClient.layer({ url: url ?? sharedRedisUrl(), namespace: namespace ?? uniqueNamespace(), commandTimeout })
     ).pipe(Layer.provide(Layer.succeed(ServerClock, clock ?? { offsetMillis: 0 })))
   )
 

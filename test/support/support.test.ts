@@ -259,6 +259,20 @@ describe("Proxy", () => {
       assert.match(yield* failed, /closed/i)
     }))
 
+  it.effect("swallows on those connections only that are meant", () =>
+    Effect.gen(function*() {
+      const { proxy, redis } = yield* proxied
+      const named = yield* client(proxy.url)
+      yield* run(() => named.client("SETNAME", "the-other"))
+      yield* proxy.swallow("both", "the-other")
+      const reply = named.ping().catch(() => "failed")
+      assert.strictEqual(yield* run(() => redis.ping()), "PONG")
+      assert.strictEqual(yield* within(50, reply), "kept waiting")
+      yield* proxy.restore
+      assert.strictEqual(yield* within(2000, reply), "failed")
+      assert.strictEqual(yield* run(() => redis.ping()), "PONG")
+    }))
+
   it.effect("keeps connections half open while it swallows, even when the server is gone", () =>
     Effect.gen(function*() {
       const { proxy, redis, server } = yield* proxied
@@ -280,6 +294,7 @@ describe("Proxy", () => {
       yield* run(() => redis.incr("other"))
       assert.match(yield* failure(redis.incr("precious")), /closed/i)
       assert.strictEqual(yield* server.cli("GET", "precious"), "1")
+      assert.strictEqual(proxy.severed, 1)
       const next = yield* client(proxy.url)
       assert.strictEqual(yield* run(() => next.incr("precious")), 2)
     }))

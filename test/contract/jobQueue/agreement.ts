@@ -28,6 +28,7 @@ const operation = fc.oneof(
       do: fc.constant("step" as const),
       want: fc.nat({ max: 3 }),
       ahead: fc.constantFrom(0, 0, 1, 3),
+      takesLastChance: fc.boolean(),
       reports: fc.array(
         fc.record({
           // Which of the claims made so far, whether they are still held or not.
@@ -114,6 +115,7 @@ const request = {
   extend: [],
   want: 0,
   ahead: 0,
+  takesLastChance: true,
   leaseMillis,
   sleepMillis: 0
 }
@@ -134,9 +136,9 @@ const run = (world: World, operation: Operation, n: number): Effect.Effect<unkno
       // A holder reports each claim once in a step.
       const once = reports.filter((report, i) => reports.findIndex(({ id }) => id === report.id) === i)
       const extend = new Set(wishes.flatMap(({ kind, made }) => kind === "extend" ? [made.token] : []))
-      const { ahead, want } = operation
+      const { ahead, takesLastChance, want } = operation
       return Effect.map(
-        store.step({ ...request, number: n, reports: once, extend: [...extend], want, ahead }),
+        store.step({ ...request, number: n, reports: once, extend: [...extend], want, ahead, takesLastChance }),
         (reply) => {
           claims.push(...reply.claims)
           return {
