@@ -8,8 +8,8 @@ import { parseArgs } from "node:util"
 import { RedisServer } from "../test/support/redisServer.ts"
 import { cases } from "./cases.ts"
 import type { Case, Sample, Task } from "./support/case.ts"
-import { describeMachine, installPeers, requireBuild, versions } from "./support/preparation.ts"
-import { figureLines, header, type Measured, samplesLine, table } from "./support/report.ts"
+import { describeMachine, installPeers, peerVersions, requireBuild, versions } from "./support/preparation.ts"
+import { figureLines, header, markdown, type Measured, samplesLine, table } from "./support/report.ts"
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -120,12 +120,12 @@ const results = await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
     ...describeMachine(),
     rounds,
     smoke: values.smoke,
-    versions: { ...versions(), "redis-server": server.version.join(".") }
+    versions: { ...versions(), ...peerVersions(), "redis-server": server.version.join(".") }
   }
   console.log(values.json ? JSON.stringify({ run: about }) : header(about))
   return yield* Effect.promise(() => run(server))
 })))
-if (!values.json) console.log(table(results))
+if (!values.json) console.log(`${table(results)}\n${markdown(results)}`)
 const problems = results.flatMap((result) => result.problems)
 for (const problem of problems) console.error(`FAILED ${problem}`)
 process.exitCode = problems.length === 0 ? 0 : 1

@@ -1,7 +1,7 @@
 /** Queues: enqueue, drain, both at once, the way to an idle worker, and what a job costs Redis. */
 import { fork } from "node:child_process"
 import { once } from "node:events"
-import { comesTrue, counted, forSeconds, pause, percentile } from "./support/callers.ts"
+import { comesTrue, counted, forSeconds, microsNow, pause, percentile } from "./support/callers.ts"
 import { type Case, openAdapter, rate, type Task, withAdapter } from "./support/case.ts"
 import { batch, batchSize, email, fail, fill, type QueueAdapter, tally } from "./support/jobs.ts"
 
@@ -40,11 +40,11 @@ const enqueueCase = (
 
 const bulk = enqueueCase(
   "queue.enqueue.bulk",
-  "one caller, batches of 1,000; floor: one LPUSH with 1,000 values",
+  "4 callers, batches of 1,000; floor: one LPUSH with 1,000 values",
   async (queue, seconds) => {
     const same = batch(0)
     const source = forSeconds(seconds, () => same, 1)
-    await queue.enqueueBatches(source.next)
+    await Promise.all(Array.from({ length: 4 }, () => queue.enqueueBatches(source.next)))
     return source.made() * batchSize
   }
 )
@@ -110,9 +110,6 @@ const combined: Case = {
   })
 }
 
-// Process clocks differ in their zero; this one is the machine's.
-const microsNow = () => Number(process.hrtime.bigint()) / 1000
-
 const pickup: Case = {
   name: "queue.pickup",
   figures: [
@@ -175,7 +172,7 @@ const memory: Case = {
   run: async (task, probe) => {
     const before = await probe.usedMemory()
     const queue = await openAdapter<QueueAdapter>({ systems: onLuaBatches }, task)
-    const { clientCpu, redisCpu, seconds } = await probe.cost(async () => {
+    const cost = await probe.cost(async () => {
       await fill(queue, task.size)
       return { n: task.size }
     })
@@ -185,7 +182,7 @@ const memory: Case = {
     // The server frees a client's buffers, and finishes to grow its tables, in its own time.
     await pause(500)
     const bytes = Math.round((await probe.usedMemory() - before) / task.size)
-    return { values: { "queue.memory.waiting": bytes }, n: task.size, seconds, clientCpu, redisCpu }
+    return { ...cost, values: { "queue.memory.waiting": bytes } }
   }
 }
 

@@ -1,26 +1,18 @@
-/** Our queue, with default options, as a program uses it. */
-import { Effect, Exit, Layer, ManagedRuntime, Schema, Scope } from "effect"
-import { Job, JobQueue, JobQueueLive, JobWorker, Redis } from "effect-redis-kit"
-import type { Open } from "../support/case.ts"
+/** Our queue as a program uses it, with default options unless others are given. */
+import { Effect, Exit, Layer, ManagedRuntime, Scope } from "effect"
+import { JobQueue, type JobQueueOptions, JobWorker } from "effect-redis-kit"
 import type { QueueAdapter } from "../support/jobs.ts"
 import { fromCallers } from "./callers.ts"
+import { emailJob, queuesAt } from "./email.ts"
 
-const SendEmail = Job.make("send-email", {
-  payload: Schema.Struct({
-    id: Schema.String,
-    user: Schema.String,
-    kind: Schema.String,
-    at: Schema.Finite,
-    n: Schema.Finite,
-    pad: Schema.String,
-    ok: Schema.Boolean
-  })
-})
+const SendEmail = emailJob()
 
-export const open: Open<QueueAdapter> = async (port) => {
-  const runtime = ManagedRuntime.make(
-    Layer.provideMerge(JobQueueLive, Redis.layer({ url: `redis://127.0.0.1:${port}` }))
-  )
+/** `kept` tells how many outcomes the server keeps. */
+export const open = async (
+  port: number,
+  options?: JobQueueOptions
+): Promise<QueueAdapter & { readonly kept: () => Promise<number> }> => {
+  const runtime = ManagedRuntime.make(queuesAt(port, options))
   const queue = await runtime.runPromise(JobQueue)
   const working = Scope.makeUnsafe()
 
@@ -36,6 +28,7 @@ export const open: Open<QueueAdapter> = async (port) => {
       runtime.runPromise(
         Effect.map(queue.counts(SendEmail), ({ active, delayed, waiting }) => active + delayed + waiting)
       ),
+    kept: () => runtime.runPromise(Effect.map(queue.counts(SendEmail), ({ finished }) => finished)),
     close: async () => {
       await runtime.runPromise(Scope.close(working, Exit.void))
       await runtime.dispose()

@@ -1,11 +1,11 @@
-/** bee-queue, with its default options. */
+/** bee-queue, with its default options but for events, which nobody listens to here: its README asks to turn them off. */
 import BeeQueue from "bee-queue"
 import { fromCallers } from "../support/callers.ts"
 
 /** @type {import("../support/case.ts").Open<import("../support/jobs.ts").QueueAdapter>} */
 export const open = async (port) => {
-  const redis = { host: "127.0.0.1", port }
-  const queue = new BeeQueue("bench", { redis, isWorker: false })
+  const settings = { redis: { host: "127.0.0.1", port }, getEvents: false, storeJobs: false }
+  const queue = new BeeQueue("bench", { ...settings, isWorker: false })
   await queue.ready()
   let worker
   return {
@@ -16,7 +16,7 @@ export const open = async (port) => {
         if (errors.size > 0) throw new Error(`${errors.size} jobs were not saved`)
       }),
     work: async (concurrency, onJob) => {
-      worker = new BeeQueue("bench", { redis })
+      worker = new BeeQueue("bench", settings)
       await worker.ready()
       worker.process(concurrency, async (job) => onJob(job.data))
     },

@@ -40,6 +40,9 @@ export const comesTrue = async (condition: () => Promise<boolean>, withinMillis:
 
 export const pause = (millis: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, millis))
 
+/** The machine's monotonic clock; those of processes differ in their zero. */
+export const microsNow = (): number => Number(process.hrtime.bigint()) / 1000
+
 /** The value that a share `p` of all are not above. */
 export const percentile = (values: ReadonlyArray<number>, p: number): number => {
   const sorted = values.toSorted((a, b) => a - b)

@@ -45,12 +45,16 @@ export interface Sample {
   /** CPU time for each item, in microseconds. */
   readonly clientCpu?: number
   readonly redisCpu?: number
+  /** Commands that the server ran for each item, those of scripts included. */
+  readonly commands?: number
 }
+
+/** Tells how many items it was and, if it ended earlier than it returned, how long it took. */
+export type Work = () => Promise<{ readonly n: number; readonly seconds?: number }>
 
 /** Measures work on the server that the task names. */
 export interface Probe {
-  /** Runs work, which tells how many items it was and, if it ended earlier than it returned, how long it took. */
-  readonly cost: (work: () => Promise<{ readonly n: number; readonly seconds?: number }>) => Promise<Cost>
+  readonly cost: (work: Work) => Promise<Cost>
   /** Bytes that the server's data take. */
   readonly usedMemory: () => Promise<number>
 }
@@ -61,17 +65,19 @@ export interface Cost {
   /** Microseconds for each item. */
   readonly clientCpu: number
   readonly redisCpu: number
+  /** Commands that the server ran for each item, those of scripts included. */
+  readonly commands: number
 }
 
-/** An adapter's entry point. */
-export type Open<Adapter> = (port: number) => Promise<Adapter>
+/** An adapter's entry point: a connection to the server at that port. */
+export type Open<Adapter> = (port: number, task: Task) => Promise<Adapter>
 
 /** Loads the adapter of `system`, and nothing of the others. */
-export const openAdapter = async <Adapter>({ systems }: Pick<Case, "systems">, { port, system }: Task) => {
-  const module = await import(new URL(`../${systems[system]}`, import.meta.url).href) as {
+export const openAdapter = async <Adapter>({ systems }: Pick<Case, "systems">, task: Task) => {
+  const module = await import(new URL(`../${systems[task.system]}`, import.meta.url).href) as {
     readonly open: Open<Adapter>
   }
-  return await module.open(port)
+  return await module.open(task.port, task)
 }
 
 /** Opens the adapter for `run`, and closes it afterwards. */

@@ -1,8 +1,8 @@
 /** What a run needs beforehand, and what it ran on. */
 import { execFileSync } from "node:child_process"
-import { existsSync, readdirSync, readFileSync, statSync, symlinkSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync } from "node:fs"
 import { cpus, release, totalmem, type } from "node:os"
-import { join, resolve } from "node:path"
+import { dirname, join, resolve } from "node:path"
 
 const bench = resolve(import.meta.dirname, "..")
 const root = resolve(bench, "..")
@@ -16,32 +16,37 @@ const npm = (directory: string, ...args: ReadonlyArray<string>) => {
 
 const changedAt = (path: string) => existsSync(path) ? statSync(path).mtimeMs : 0
 
-/** Installs the peers, unless they are there as the lockfile says; and the library itself, under its name. */
+/** Installs the peers, unless they are there as the lockfile says. */
 export const installPeers = (): void => {
   const installed = changedAt(join(bench, "node_modules/.package-lock.json"))
   if (installed < changedAt(join(bench, "package-lock.json"))) npm(bench, "ci", "--no-audit", "--no-fund")
-  // A program in this directory belongs to bench/package.json, so it cannot import the library by its name without this.
-  const link = join(bench, "node_modules/effect-redis-kit")
-  if (!existsSync(link)) symlinkSync(root, link, "junction")
 }
 
-/** Builds the library when a source is newer than what was built. */
+/** Builds the library when a source is newer than what was built, and puts it where programs here find it. */
 export const requireBuild = (): void => {
   const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
   const newest = Math.max(...sources.map((name) => changedAt(join(root, "src", name))))
   if (changedAt(join(root, "dist/index.js")) < newest) npm(root, "run", "build")
+  // A program in this directory belongs to bench/package.json, so it cannot import the library by its name without this.
+  const link = join(bench, "node_modules/effect-redis-kit")
+  mkdirSync(dirname(link), { recursive: true })
+  if (!existsSync(link)) symlinkSync(root, link, "junction")
 }
 
-/** The packages that take part, as installed. */
-export const versions = (): Readonly<Record<string, string>> => {
-  const inRoot = ["effect", "@effect/platform-node", "ioredis", "redis"]
-  const { dependencies } = manifest(bench)
-  return Object.fromEntries([
-    ["effect-redis-kit", manifest(root).version],
-    ...inRoot.map((name) => [name, manifest(join(root, "node_modules", name)).version]),
-    ...Object.keys(dependencies ?? {}).map((name) => [name, manifest(join(bench, "node_modules", name)).version])
-  ])
-}
+/** The library and what it stands on, as installed. */
+export const versions = (): Readonly<Record<string, string>> => ({
+  "effect-redis-kit": manifest(root).version,
+  ...versionsIn(root, ["effect", "ioredis"])
+})
+
+/** The packages that it is measured beside, as installed. */
+export const peerVersions = (): Readonly<Record<string, string>> => ({
+  ...versionsIn(root, ["@effect/platform-node", "redis"]),
+  ...versionsIn(bench, Object.keys(manifest(bench).dependencies ?? {}))
+})
+
+const versionsIn = (directory: string, names: ReadonlyArray<string>) =>
+  Object.fromEntries(names.map((name) => [name, manifest(join(directory, "node_modules", name)).version]))
 
 const manifest = (directory: string) =>
   JSON.parse(readFileSync(join(directory, "package.json"), "utf8")) as {

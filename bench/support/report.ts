@@ -11,12 +11,12 @@ export interface Measured {
 
 /** What a run ran on. */
 export type About = ReturnType<typeof describeMachine> & {
-  readonly rounds: number
-  readonly smoke: boolean
+  readonly rounds?: number
+  readonly smoke?: boolean
   readonly versions: Readonly<Record<string, string>>
 }
 
-const median = (values: ReadonlyArray<number>): number => {
+export const median = (values: ReadonlyArray<number>): number => {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = sorted.length >> 1
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
@@ -52,11 +52,12 @@ export const header = (about: About): string =>
     `commit ${about.commit}, Redis ${about.versions["redis-server"]}, Node ${about.node}, ${about.kernel}`,
     `${about.cores} cores of ${about.cpu}, ${about.memoryGb} GB`,
     Object.entries(about.versions).map(([name, version]) => `${name} ${version}`).join(", "),
-    `${about.smoke ? "a smoke run, which says nothing about speed; " : ""}rounds: ${about.rounds}`,
+    ...about.smoke === true ? ["a smoke run, which says nothing about speed"] : [],
+    ...about.rounds === undefined ? [] : [`rounds: ${about.rounds}`],
     ""
   ].join("\n")
 
-const grouped = (value: number) => value.toLocaleString("en-US", { maximumFractionDigits: 2 })
+export const grouped = (value: number) => value.toLocaleString("en-US", { maximumFractionDigits: 2 })
 
 /** A table of all figures, ours first, with the raw samples below. */
 export const table = (results: ReadonlyArray<Measured>): string => results.map(section).join("\n")
@@ -77,18 +78,48 @@ const section = ({ case: { about, figures }, samples }: Measured): string =>
         grouped(median(each.map(({ seconds }) => seconds))),
         grouped(median(each.map(({ clientCpu = 0 }) => clientCpu))),
         grouped(median(each.map(({ redisCpu = 0 }) => redisCpu))),
+        grouped(median(each.map(({ commands = 0 }) => commands))),
         values.map(grouped).join("  ")
       ]
     })
     return [
       `${figure.id}, ${figure.unit}: ${figure.better} is better`,
       about,
-      ...aligned([["", "median", "from - to", "ours is", "n", "seconds", "client us", "Redis us", "samples"], ...rows]),
+      ...aligned([
+        ["", "median", "from - to", "ours is", "n", "seconds", "client us", "Redis us", "commands", "samples"],
+        ...rows
+      ]),
       ""
     ].join("\n")
   }).join("\n")
 
-const aligned = (rows: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<string> => {
+/** The figures as tables in Markdown, one for each set of systems; in brackets, how many times better ours is. */
+export const markdown = (results: ReadonlyArray<Measured>): string => {
+  const tables = Map.groupBy(results, ({ case: { systems } }) => Object.keys(systems).join(" | "))
+  const row = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
+  return [...tables].map(([systems, results]) => {
+    const names = systems.split(" | ")
+    const cell = (figure: Figure, medians: ReadonlyMap<string, number>, system: string) => {
+      const [ours, value] = [medians.get("ours"), medians.get(system)]
+      if (value === undefined) return ""
+      if (ours === undefined || system === "ours") return grouped(value)
+      return `${grouped(value)} (${grouped(timesBetter(figure, ours, value))} x)`
+    }
+    return [
+      row(["Figure", "Unit", ...names]),
+      row(["---", "---", ...names.map(() => "---:")]),
+      ...results.flatMap(({ case: { figures }, samples }) =>
+        figures.map((figure) => {
+          const medians = mediansOf(figure, samples)
+          return row([`\`${figure.id}\``, figure.unit, ...names.map((system) => cell(figure, medians, system))])
+        })
+      ),
+      ""
+    ].join("\n")
+  }).join("\n")
+}
+
+export const aligned = (rows: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<string> => {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   const last = widths.length - 1
   return rows.map((row) =>

@@ -61,6 +61,8 @@ export interface CallsOptions {
 }
 
 const passingPauseMillis = 50
+/** So many bytes do not wait for more: the server works on them while the rest of the turn goes on. */
+const worthAWrite = 2048
 /** The longest that a timer can wait, nearly; longer deadlines are cut to it. */
 const maxTimerMillis = 2 ** 31 - 10
 
@@ -78,12 +80,13 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   let made = 0
   let written = 0
   let heard = 0
-  let corked = false
+  let corked: Client["stream"] | undefined
 
   const sendCommand = client.sendCommand.bind(client)
   client.sendCommand = (command, stream) => {
-    if (!corked) cork()
+    if (corked === undefined) cork()
     const reply = sendCommand(command, stream)
+    if (corked !== undefined && corked.writableLength > worthAWrite) uncork()
     made++
     // With the offline queue off, ioredis either writes a command or rejects it on the spot.
     if (!(command as unknown as { readonly isSettled: boolean }).isSettled) written++
@@ -94,12 +97,14 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   const cork = (): void => {
     const { stream } = client
     if (stream === undefined || stream.destroyed) return
-    corked = true
+    corked = stream
     stream.cork()
-    process.nextTick(() => {
-      corked = false
-      stream.uncork()
-    })
+    process.nextTick(uncork)
+  }
+
+  const uncork = (): void => {
+    corked?.uncork()
+    corked = undefined
   }
 
   const forget = (call: Call): boolean => {

@@ -24,6 +24,16 @@ const noOptions: Options = {}
 /** The three ways to enqueue. */
 export const makeEnqueue = (engine: QueueEngine) => {
   const makeId = makeIds()
+  // To spell a queue's keys anew for each job would cost more than the rest of this.
+  const stores = new WeakMap<AnyJob, QueueStore>()
+  const storeOf = (job: AnyJob): Effect.Effect<QueueStore, InvalidInput> => {
+    const known = stores.get(job)
+    if (known !== undefined) return Effect.succeed(known)
+    return Effect.map(openQueue(engine, job), ({ store }) => {
+      stores.set(job, store)
+      return store
+    })
+  }
 
   const prepare = (
     job: AnyJob,
@@ -31,11 +41,11 @@ export const makeEnqueue = (engine: QueueEngine) => {
     options: Options,
     ids?: ReadonlyArray<string>
   ): Effect.Effect<{ readonly store: QueueStore; readonly jobs: ReadonlyArray<NewJob> }, InvalidInput> =>
-    Effect.flatMap(openQueue(engine, job), ({ store }) =>
+    Effect.flatMap(storeOf(job), (store) =>
       Effect.withFiber((fiber) => {
         const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
         const made = makeJobs(job, payloads, options, ids, () => makeId(now), now, traceparentOf(fiber))
-        return Effect.fromResult(Result.map(made, (jobs) => ({ store, jobs })))
+        return Result.isSuccess(made) ? Effect.succeed({ store, jobs: made.success }) : Effect.fail(made.failure)
       }))
 
   const stored = (store: QueueStore, jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<string>, RedisError> =>

@@ -39,7 +39,7 @@ export interface Holder {
   /** Claims up to `want` jobs, and `ahead` more, and sends what there is to report, in one call. */
   readonly step: (want: number, ahead: number, sleepMillis: number) => Effect.Effect<StepReply, RedisError>
   /** A job that was claimed for it while it slept; false when it has heard of that, or did not sleep. */
-  readonly hand: (letter: Extract<Letter, { kind: "job" }>) => Effect.Effect<boolean>
+  readonly hand: (letter: Extract<Letter, { kind: "job" }>, nowMillis: number) => boolean
   /** Is called no more. What it was given without hearing of it goes to others. */
   readonly leave: Effect.Effect<void, RedisError>
   /** Says how a job ended; the next step reports it. Said again before it is known to have been heard, it is said once. */
@@ -223,15 +223,12 @@ export const makeHolder = (
           })
         })
       ),
-    hand: ({ claim, number }) =>
-      Effect.clockWith((clock) =>
-        Effect.sync(() => {
-          if (!unheard.delete(`${number}+`)) return false
-          // How long the letter has travelled is not known; the first beat is before this.
-          accept(claim, monotonicMillis(clock) + leaseMillis / 2)
-          return true
-        })
-      ),
+    hand: ({ claim, number }, now) => {
+      if (!unheard.delete(`${number}+`)) return false
+      // How long the letter has travelled is not known; the first beat is before this.
+      accept(claim, now + leaseMillis / 2)
+      return true
+    },
     leave: Effect.suspend(() => {
       const asked = [...unheard.keys()]
       unheard.clear()

@@ -287,7 +287,7 @@ export const startLoop = <R>(
         if (letter.owner !== holder.owner) return
         state.timesCalled++
         state.isCalled = false
-        if (Effect.runSync(holder.hand(letter))) monitor.stepped(1)
+        if (holder.hand(letter, monotonicMillis(clock))) monitor.stepped(1)
         turn()
       } else if (letter.kind === "pause") {
         state.queuePausedAfter = state.calls

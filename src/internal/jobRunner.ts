@@ -6,7 +6,7 @@ import { attemptsOf, AttemptTimeout, cancelled, hopeless, reportOf, unknownKindM
 import type { Holder, OnEnd } from "./jobHolder.ts"
 import type { Pace } from "./jobPace.ts"
 import type { Claim, Report } from "./queueEngine.ts"
-import { traced } from "./span.ts"
+import { hasTracer, traced } from "./span.ts"
 import { spanOf } from "./traceContext.ts"
 
 /** How many kinds of jobs without a handler are told of in the log, once each. */
@@ -67,6 +67,7 @@ export const makeRunner = <R>(
   let lately: Array<Claim> = []
   let blockedToldAt = -Infinity
   const fork = Effect.runForkWith(context)
+  const isTraced = hasTracer(context)
   const noHold: OnEnd = () => {}
 
   const start = (entry: Entry<R>, now: number): number => {
@@ -92,7 +93,8 @@ export const makeRunner = <R>(
     entry.startedAt = now
     lastStartAt = now
     running.add(entry)
-    const fiber = fork(attempt(handler, payload.success, about, record.meta.t, record.meta.tp))
+    const run = attempt(handler, payload.success, about, record.meta.t ?? compiled.timeoutMillis)
+    const fiber = fork(isTraced ? tracedAttempt(run, about, record.meta.tp) : run)
     entry.fiber = fiber
     // It may have been cancelled from within itself.
     if (entry.end !== undefined) fiber.interruptUnsafe()
@@ -241,22 +243,31 @@ export const makeRunner = <R>(
   }
 }
 
-/** One run of a handler, with a scope of its own, a timeout if there is one, and a span if someone listens. */
+/** One run of a handler, with a scope of its own, and a timeout if there is one. */
 const attempt = <R>(
   handler: JobHandler<R>,
   payload: unknown,
   about: JobContext,
-  timeoutMillis: number | undefined,
+  timeoutMillis: number | undefined
+): Effect.Effect<unknown, unknown, R> => {
+  const run = Effect.scoped(Effect.suspend(() => handler.run(payload, about)))
+  return timeoutMillis === undefined
+    ? run
+    : Effect.timeoutOrElse(run, {
+      duration: timeoutMillis,
+      orElse: () => Effect.fail(new AttemptTimeout(timeoutMillis))
+    })
+}
+
+/** A span around it, linked to the producer's. */
+const tracedAttempt = <R>(
+  self: Effect.Effect<unknown, unknown, R>,
+  about: JobContext,
   traceparent: string | undefined
 ): Effect.Effect<unknown, unknown, R> => {
-  const millis = timeoutMillis ?? compile(handler.job).timeoutMillis
-  const run = Effect.scoped(Effect.suspend(() => handler.run(payload, about)))
-  const limited = millis === undefined
-    ? run
-    : Effect.timeoutOrElse(run, { duration: millis, orElse: () => Effect.fail(new AttemptTimeout(millis)) })
   const producer = traceparent === undefined ? undefined : spanOf(traceparent)
   return traced(
-    limited,
+    self,
     `process ${about.queue}`,
     "consumer",
     () => ({

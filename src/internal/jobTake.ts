@@ -8,6 +8,7 @@ import { compile, type CompiledJob } from "./compiledJob.ts"
 import { finiteMillis, notWaitable, waitableMillis } from "./duration.ts"
 import { failed, hopeless, succeeded, typedFailure, unknownKindMillis } from "./jobAttempt.ts"
 import { type Holder, makeHolder, type OnEnd } from "./jobHolder.ts"
+import { monotonicMillis } from "./monotonic.ts"
 import type { Claim, QueueEngine, Report } from "./queueEngine.ts"
 import { openQueue } from "./queueOpening.ts"
 import { traced } from "./span.ts"
@@ -110,12 +111,13 @@ const take = <Name extends string, P, A, E>(
         }
       })
 
+    const clock = yield* Clock.Clock
     const wait = Effect.scoped(Effect.gen(function*() {
       let woken = yield* Deferred.make<void>()
       yield* engine.inbox.listen(store.address, (letter) => {
         const isForUs = letter.kind === "gap" ||
           (letter.kind === "wake" && (letter.owner === undefined || letter.owner === holder.owner)) ||
-          (letter.kind === "job" && letter.owner === holder.owner && Effect.runSync(holder.hand(letter)))
+          (letter.kind === "job" && letter.owner === holder.owner && holder.hand(letter, monotonicMillis(clock)))
         if (isForUs) Deferred.doneUnsafe(woken, Effect.void)
       })
       // Called no more, however the waiting ends: others are waiting for the next job.

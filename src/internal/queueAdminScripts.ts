@@ -243,7 +243,7 @@ local died = redis.call("ZCARD", dead)
 return {
   math.max(waiting, 0),
   redis.call("ZCARD", delayed),
-  redis.call("HLEN", holders),
+  math.max(redis.call("HLEN", holders) - 1, 0),
   died,
   redis.call("HLEN", outcomes) - died,
   redis.call("HGET", meta, "paused") == "1" and 1 or 0,
@@ -262,7 +262,6 @@ export const list = RedisScript.make({
 ${splitting}
 ${readyLists}
 ${readingClaims}
-${describe}
 local ids, next_cursor = {}, ""
 local count = tonumber(limit)
 if state == "waiting" then
@@ -341,7 +340,14 @@ else
   if #ids == count then next_cursor = string.format("%d", from + count) end
 end
 local page = {}
-for i, id in ipairs(ids) do page[i] = describe(id) end
+if #ids > 0 then
+  local stored = redis.call("HMGET", jobs, unpack(ids))
+  local over = redis.call("HMGET", outcomes, unpack(ids))
+  local failed = redis.call("HMGET", failures, unpack(ids))
+  local due = redis.call("ZMSCORE", delayed, unpack(ids))
+  local held = redis.call("HMGET", holders, unpack(ids))
+  for i, id in ipairs(ids) do page[i] = {id, stored[i], over[i], failed[i], due[i], held[i]} end
+end
 return {next_cursor, page}
 `
 })

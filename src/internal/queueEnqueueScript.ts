@@ -5,14 +5,15 @@ import { claiming, collectTransitions, queueKeyNames, readyLists, splitting, wak
 
 /**
  * Stores jobs, all or none, and hands them to whoever sleeps; replies the places, from 0, of those whose ids are known.
- * ids, records, places and tenants: one for each job, between NULs. A place is the priority digit, an optional `l`, and
+ * `new_jobs` are ids and records in turn; places and tenants stand between NULs, one for each job. A place is the priority digit, an optional `l`, and
  * for a delayed job `+millis` or `@millis`; one place alone is for all. `all_new`: the ids were made for this call, so
  * that the first tells whether the call is a repetition.
  */
 export const enqueue = RedisScript.make({
   name: "queue.enqueue",
   keys: queueKeyNames,
-  args: ["address", "ids", "records", "places", "tenants", "all_new", "event_batches"],
+  args: ["address", "places", "tenants", "all_new", "event_batches"],
+  rest: "new_jobs",
   time: true,
   result: Schema.Array(Schema.Finite),
   lua: /* lua */ `
@@ -21,7 +22,8 @@ ${readyLists}
 ${collectTransitions}
 ${claiming}
 ${wakeSleepers}
-local new_ids = split(ids)
+local new_ids, count = {}, #new_jobs / 2
+for i = 1, count do new_ids[i] = new_jobs[2 * i - 1] end
 local known, known_places = {}, {}
 if all_new == "1" then
   local first = new_ids[1]
@@ -65,38 +67,42 @@ local place_list = split(places)
 local one_place = #place_list == 1
 if one_place then read_place(place_list[1]) end
 
-local texts = split(records)
-local fields, to_list, delays = {}, {}, {}
+local to_list, delays = {}, {}
 local ready_count, soonest = 0, nil
-for i, id in ipairs(new_ids) do
-  if not known[i] then
-    if not one_place then read_place(place_list[i]) end
-    local record = texts[i]
-    if generation ~= "" then record = "1;;;" .. generation .. string.sub(record, 5) end
-    fields[#fields + 1] = id
-    fields[#fields + 1] = record
-    if due > now_ms then
-      delays[#delays + 1] = due
-      delays[#delays + 1] = id
-      if soonest == nil or due < soonest then soonest = due end
-    else
-      ready_count = ready_count + 1
-      if lifo then
-        redis.call("LPUSH", list, entry_of(id, generation))
+-- most often all are alike, and nothing is known: then they are stored as they came
+if one_place and due == 0 and not lifo and not tenant_list and not known_places[1] and generation == "" then
+  ready_count = count
+  redis.call("RPUSH", list, unpack(new_ids))
+  redis.call("HSET", jobs, unpack(new_jobs))
+  transitions.queued = new_ids
+else
+  local fields = {}
+  for i, id in ipairs(new_ids) do
+    if not known[i] then
+      if not one_place then read_place(place_list[i]) end
+      local record = new_jobs[2 * i]
+      if generation ~= "" then record = "1;;;" .. generation .. string.sub(record, 5) end
+      fields[#fields + 1] = id
+      fields[#fields + 1] = record
+      if due > now_ms then
+        delays[#delays + 1] = due
+        delays[#delays + 1] = id
+        if soonest == nil or due < soonest then soonest = due end
       else
-        local entries = to_list[list]
-        if not entries then
-          entries = {}
-          to_list[list] = entries
+        ready_count = ready_count + 1
+        if lifo then
+          redis.call("LPUSH", list, entry_of(id, generation))
+        else
+          to_list[list] = to_list[list] or {}
+          table.insert(to_list[list], entry_of(id, generation))
         end
-        entries[#entries + 1] = entry_of(id, generation)
       end
+      note("queued", id, tenant_list and tenant_list[i])
     end
-    note("queued", id, tenant_list and tenant_list[i])
   end
+  if fields[1] then redis.call("HSET", jobs, unpack(fields)) end
 end
 for name, entries in pairs(to_list) do redis.call("RPUSH", name, unpack(entries)) end
-if #fields > 0 then redis.call("HSET", jobs, unpack(fields)) end
 if soonest then
   local first = redis.call("ZRANGE", delayed, 0, 0, "WITHSCORES")[2]
   redis.call("ZADD", delayed, unpack(delays))

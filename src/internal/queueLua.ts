@@ -21,7 +21,7 @@ export const queueKeyNames = [
   "leases",
   // token -> request and ids; #token -> how many of them are not settled; request -> token
   "claims",
-  // id -> token of the claim, of every job that is held
+  // id -> token of the claim, of every job that is held; and one field more
   "holders",
   // id -> how the job ended
   "outcomes",
@@ -141,12 +141,13 @@ local settings = redis.call("HMGET", meta, "paused", "stale", "tenants", "genera
 local paused, stale, with_tenants = settings[1] == "1", tonumber(settings[2] or "0"), settings[3] == "1"
 local stale_before = stale
 
--- entries whose job was removed cost time too, and there may be many: whether it stopped before the end of the lists
+-- entries whose job was removed cost time too, and large records much: whether it stopped before the end of the lists
 local stopped_early = false
+local most_bytes = 1048576
 -- \`slots\` jobs that start at once, and up to \`ahead\` that wait for a moment where they are. Of those none that was lost
 -- with a holder: the one before it may be what kills its holders, and it must not be counted as dead with it again.
 local function pop(slots, ahead, is_too_much)
-  local ids, records, count = {}, {}, 0
+  local ids, records, count, bytes = {}, {}, 0, 0
   local wanted = slots + ahead
   local budget = wanted + 1000
   local lists_left = redis.call("EXISTS", unpack(ready))
@@ -172,18 +173,25 @@ local function pop(slots, ahead, is_too_much)
         for i, entry in ipairs(entries) do plain[i] = string.match(entry, "^[^%z]+") end
       end
       local found = redis.call("HMGET", jobs, unpack(plain))
+      local function stop_before(i)
+        local back = {}
+        for j = #entries, i, -1 do back[#back + 1] = entries[j] end
+        redis.call("LPUSH", list, unpack(back))
+        return ids, records
+      end
       for i, id in ipairs(plain) do
         local record = found[i]
         if record and (stale > 0 or settings[4]) and entry_of(id, (place_of(record))) ~= entries[i] then record = false end
         if not record then
           stale = stale - 1
         elseif count >= slots and string.byte(record, 3) ~= 59 then
-          local back = {}
-          for j = #entries, i, -1 do back[#back + 1] = entries[j] end
-          redis.call("LPUSH", list, unpack(back))
-          return ids, records
+          return stop_before(i)
+        elseif count > 0 and bytes + #record > most_bytes then
+          stopped_early = true
+          return stop_before(i)
         elseif not (is_too_much and string.byte(record, 3) ~= 59 and is_too_much(id, record)) then
           count = count + 1
+          bytes = bytes + #record
           ids[count] = id
           records[count] = record
         end
@@ -204,11 +212,13 @@ local function next_token()
   redis.call("HSET", meta, "token", token)
   return token
 end
+-- a hash of few and short values is a list that is searched from its beginning: one long value makes it a table
+local long_value = string.rep("-", 65)
 local function lease(token, request, millis, ids, records)
-  local holder_args = {}
+  local holder_args = {"", long_value}
   for i = 1, #ids do
-    holder_args[2 * i - 1] = ids[i]
-    holder_args[2 * i] = token
+    holder_args[2 * i + 1] = ids[i]
+    holder_args[2 * i + 2] = token
   end
   redis.call("HSET", holders, unpack(holder_args))
   redis.call("HSET", claims, token, request .. "\\0" .. table.concat(ids, "\\0"), "#" .. token, #ids, request, token)

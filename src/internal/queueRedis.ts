@@ -71,12 +71,11 @@ const makeStore = (
     client.script(enqueueScript.enqueue, {
       ...common,
       all_new,
-      ids: jobs.map((job) => job.id).join("\0"),
       places: uniform(jobs.map(placeOf)),
       tenants: jobs.some((job) => job.record.tenant !== undefined)
         ? jobs.map((job) => job.record.tenant === undefined ? "" : encodeURIComponent(job.record.tenant)).join("\0")
         : "",
-      records: jobs.map((job) => writeRecord(job.record)).join("\0")
+      new_jobs: idsAndRecords(jobs)
     }, { repeatable: true })
 
   const gather = makeGathering(store)
@@ -171,6 +170,12 @@ const makeStore = (
       (subscription) => Stream.mapEffect(Stream.fromSubscription(subscription), Effect.fromResult)
     )
   }
+}
+
+const idsAndRecords = (jobs: ReadonlyArray<NewJob>): ReadonlyArray<string> => {
+  const out: Array<string> = []
+  for (const { id, record } of jobs) out.push(id, writeRecord(record))
+  return out
 }
 
 const uniform = (places: ReadonlyArray<string>): string =>

@@ -153,32 +153,33 @@ if reports ~= "" then
   end
   local held = redis.call("HMGET", holders, unpack(all_ids))
   local wishes = has_notes and redis.call("HMGET", cancels, unpack(all_ids)) or {}
-  local done_ids, done_outcomes, done_tokens = {}, {}, {}
+  local done_ids, done_outcomes, done_tokens, completed, done = {}, {}, {}, {}, 0
   local n = 0
   at = 1
   while at < #parts do
     local kind, token, tenant, data, count = parts[at], parts[at + 1], parts[at + 2], parts[at + 3], tonumber(parts[at + 4])
     local outcome = kind == "c" and "c;" .. string.format("%.0f", now_ms) .. ";" .. token .. ";" .. data
+    local done_before = done
     for i = at + 5, at + 4 + count do
       n = n + 1
       local id = parts[i]
       if held[n] ~= token then
         if kind == "g" or not was_taken(kind, id, token) then refused[#refused + 1] = n - 1 end
-      elseif kind == "c" then
-        local place = #done_ids + 1
-        done_ids[place] = id
-        done_outcomes[2 * place - 1] = id
-        done_outcomes[2 * place] = outcome
-        done_tokens[token] = (done_tokens[token] or 0) + 1
-        ended[#ended + 1] = id
-        note("completed", id, tenant)
+      elseif outcome then
+        done = done + 1
+        done_ids[done] = id
+        done_outcomes[2 * done - 1] = id
+        done_outcomes[2 * done] = outcome
+        completed[done] = tenant == "" and id or id .. "\\1" .. tenant
       elseif not report(kind, id, token, tenant, data, wishes[n]) then
         refused[#refused + 1] = n - 1
       end
     end
+    if done > done_before then done_tokens[token] = (done_tokens[token] or 0) + done - done_before end
     at = at + 5 + count
   end
-  if #done_ids > 0 then
+  if done > 0 then
+    transitions.completed = completed
     redis.call("HDEL", holders, unpack(done_ids))
     redis.call("HDEL", jobs, unpack(done_ids))
     if has_notes then
@@ -187,7 +188,11 @@ if reports ~= "" then
     end
     redis.call("HSET", outcomes, unpack(done_outcomes))
     for token, count in pairs(done_tokens) do settle(token, count) end
-    for i = 1, #done_ids do tell(done_ids[i]) end
+    if someone_waits ~= false then
+      for i = 1, done do tell(done_ids[i]) end
+    end
+    for i = 1, #ended do done_ids[done + i] = ended[i] end
+    ended = done_ids
   end
   push_fronts()
 end

@@ -1,5 +1,5 @@
 /** Spans that cost nothing when nobody listens. */
-import { Effect, Tracer } from "effect"
+import { Context, Effect, Tracer } from "effect"
 
 /**
  * Wraps `self` in a span when a tracer is installed, and is `self` otherwise: a span costs more than most of what it
@@ -17,3 +17,7 @@ export const traced = <A, E, R>(
       ? self
       : Effect.withSpan(self, name, { kind, links, attributes: attributes?.() ?? {} }) as Effect.Effect<A, E, R>
   ) as Effect.Effect<A, E, Exclude<R, Tracer.ParentSpan>>
+
+/** Whether somebody listens in `context`. */
+export const hasTracer = (context: Context.Context<never>): boolean =>
+  Context.get(context, Tracer.Tracer) !== Tracer.nativeTracer
