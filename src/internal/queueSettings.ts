@@ -16,7 +16,7 @@ export interface JobQueueOptions {
   readonly deadLetters?: { readonly age?: Duration.Input | undefined } | undefined
   /** How often a job's worker may die before it is a dead letter. Default: 3. */
   readonly maxCrashes?: number | undefined
-  /** How many batches of events a queue keeps for those who listen. Default: 10,000. */
+  /** How many batches of events a queue keeps for those who listen. Default: 2,000. */
   readonly eventBatches?: number | undefined
 }
 
@@ -29,7 +29,7 @@ export const defaults: QueueSettings = {
   outcomeCount: 1_000_000,
   deadMillis: Duration.toMillis("14 days"),
   maxCrashes: 3,
-  eventBatches: 10_000
+  eventBatches: 2000
 }
 
 /** Options as engines take them, checked. */
