@@ -1,5 +1,5 @@
 /** Does the jobs of queues: claims them, runs their handlers, acknowledges. */
-import { Context, type Duration, Effect, Layer, Result, type Scope } from "effect"
+import { Context, type Duration, Effect, Layer, Result, Scope } from "effect"
 import { compile } from "./internal/compiledJob.ts"
 import { finiteMillis } from "./internal/duration.ts"
 import { type JobLoop, type LoopOptions, startLoop } from "./internal/jobLoop.ts"
@@ -97,9 +97,12 @@ const make = <R>(handlers: ReadonlyArray<JobHandler<R>>, options: JobWorkerOptio
     }
 
     const loops: Array<JobLoop> = []
+    // All close at once: one after the other they would take as many times as long.
+    const together = yield* Scope.fork(yield* Scope.Scope, "parallel")
     for (const { handlers, ref } of queues.values()) {
       const queue = yield* openQueue(engine, ref)
-      loops.push(yield* startLoop(engine, queue, handlers, loopOptions))
+      const scope = yield* Scope.fork(together)
+      loops.push(yield* Scope.provide(startLoop(engine, queue, handlers, loopOptions), scope))
     }
     const setPaused = (paused: boolean) =>
       Effect.sync(() => {
@@ -123,7 +126,7 @@ const checkOptions = (options: JobWorkerOptions): Result.Result<LoopOptions, Inv
   const millis = (input: string, duration: Duration.Input, least: number) => {
     const found = finiteMillis(duration)
     return found !== undefined && found >= least
-      ? Result.succeed(found)
+      ? Result.succeed(Math.ceil(found))
       : Result.fail(new InvalidInput({ input, problem: `it is not a finite duration of at least ${least} ms` }))
   }
   return Result.map(

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
 import { Redis as Client } from "ioredis"
-import { queueKeyNames } from "../src/internal/queueLua.ts"
+import { queueKeyNames } from "../src/internal/queueKeys.ts"
 import * as Job from "../src/Job.ts"
 import { JobQueue } from "../src/JobQueue.ts"
 import { JobWorker, type JobWorkerOptions } from "../src/JobWorker.ts"

@@ -68,8 +68,23 @@ const outcomeText = (job: AnyJob, record: JobRecord, body: string): string =>
 
 const isPostponed = Schema.is(Postponed)
 
-/** The report on how a handler ended. */
+/** The report on how a handler ended. Never throws: whatever its error or its record hold, the job has to end. */
 export const reportOf = (
+  exit: Exit.Exit<unknown, unknown>,
+  job: AnyJob,
+  record: JobRecord,
+  compiled: CompiledJob<any, any, any>,
+  random: number
+): Report => {
+  try {
+    return judge(exit, job, record, compiled, random)
+  } catch {
+    const failure: StoredFailure = { reason: "defect", message: "how it ended cannot be told" }
+    return { kind: "dead", outcome: outcomeText(job, record, JSON.stringify(failure)) }
+  }
+}
+
+const judge = (
   exit: Exit.Exit<unknown, unknown>,
   job: AnyJob,
   record: JobRecord,
@@ -107,8 +122,13 @@ const maxDetail = 500
 const describe = (error: unknown): string => {
   if (typeof error === "string") return error.slice(0, maxDetail)
   if (typeof error !== "object" || error === null) return typeof error
-  const name = "_tag" in error && typeof error._tag === "string" ? error._tag : error instanceof Error ? error.name : ""
-  const message = error instanceof Error ? error.message : ""
+  // An Error may hold anything in place of its texts.
+  const name = "_tag" in error && typeof error._tag === "string"
+    ? error._tag
+    : error instanceof Error
+    ? String(error.name)
+    : ""
+  const message = error instanceof Error ? String(error.message) : ""
   return (message === "" ? name : `${name}: ${message}`).slice(0, maxDetail) || "unknown"
 }
 

@@ -64,6 +64,9 @@ const reportsAtMost = 500
 /** How long results are together that go with one step, unless a single one is longer: they hold up the server. */
 const reportCharacters = 4 * 1024 * 1024
 
+/** How many claims that were given up are remembered. */
+const lostAtMost = 1000
+
 // Later than this no date can be written; a sum of two such is still a whole number.
 const maxDelayMillis = 4e15
 
@@ -90,15 +93,22 @@ export const makeHolder = (
   const owner = `${inbox} ${++holders} ${leaseMillis}`
   const held = new Map<string, Held>()
   const batches = new Map<number, Batch>()
+  // Tokens of claims that were given up. One may be told of again; its job may still be ending here.
+  const lost = new Set<number>()
   let settled: Array<Held> = []
   // Cancellations of jobs that are not held, or not yet: they may overtake the reply that brings the job.
-  const early = new Map<string, string>()
+  const early = new Map<string, { readonly reason: string; readonly after: number }>()
   // Requests that may have brought claims of which nothing has been heard, and when they were made.
   const unheard = new Map<string, number>()
+  // Those of which a letter has told before their reply did.
+  const heard = new Set<number>()
   let number = 0
+  let answered = 0
   let underWay = 0
   /** How many jobs it holds that will be dead letters if it dies. */
   let lastChances = 0
+  /** The request that may bring one. */
+  let lastChanceAskedBy: number | undefined
   let beatDue = false
   let onFirst: (() => void) | undefined
 
@@ -128,6 +138,8 @@ export const makeHolder = (
   }
   const lose = (job: Held) => {
     forget(job)
+    lost.add(job.claim.token)
+    if (lost.size > lostAtMost) lost.delete(lost.values().next().value!)
     job.onEnd({ kind: "lost" })
   }
   const loseAll = (token: number) => {
@@ -135,7 +147,7 @@ export const makeHolder = (
   }
   const accept = (claim: Claim, leaseUntil: number) => {
     const before = held.get(claim.id)
-    if (before?.claim.token === claim.token) return
+    if (before?.claim.token === claim.token || lost.has(claim.token)) return
     if (before !== undefined && before.report === undefined) lose(before)
     let batch = batches.get(claim.token)
     if (batch === undefined) {
@@ -150,8 +162,13 @@ export const makeHolder = (
     if (isLastChance(claim)) lastChances++
     onFirst?.()
     job.onEnd = receive(claim)
-    const reason = early.size === 0 ? undefined : early.get(claim.id)
-    if (reason !== undefined) job.onEnd({ kind: "cancelled", reason })
+    const wish = early.size === 0 ? undefined : early.get(claim.id)
+    if (wish !== undefined) end(claim.id, wish.reason)
+  }
+  const end = (id: string, reason: string) => {
+    const job = held.get(id)
+    // What has ended, and is not known to have been reported, is beyond that.
+    if (job !== undefined && job.report === undefined) job.onEnd({ kind: "cancelled", reason })
   }
   const forgetOldRequests = (now: number) => {
     // Whatever they brought has passed its lease.
@@ -173,7 +190,8 @@ export const makeHolder = (
           const asked = [...unheard.keys()]
           const sleeps = want > 0 && sleepMillis > 0
           if (sleeps) unheard.set(`${mine}+`, sentAt)
-          const takesLastChance = lastChances === 0 && underWay === 0
+          const takesLastChance = lastChances === 0 && lastChanceAskedBy === undefined && want > 0
+          if (takesLastChance) lastChanceAskedBy = mine
           underWay++
           const request = {
             owner,
@@ -190,9 +208,13 @@ export const makeHolder = (
           return Effect.matchCauseEffect(restore(store.step(request)), {
             onFailure: (cause) => {
               underWay--
+              answered = Math.max(answered, mine)
+              heard.delete(mine)
+              // A script that broke off keeps what it wrote.
               const notSent = cause.reasons.every((reason) =>
-                reason._tag === "Fail" && reason.error.outcome !== "Unknown"
+                reason._tag === "Fail" && reason.error.outcome !== "Unknown" && reason.error.reason !== "script"
               )
+              if (notSent && lastChanceAskedBy === mine) lastChanceAskedBy = undefined
               if (notSent) unheard.delete(`${mine}+`)
               else unheard.set(String(mine), sentAt)
               forgetOldRequests(sentAt)
@@ -204,8 +226,15 @@ export const makeHolder = (
             },
             onSuccess: (reply) => {
               underWay--
+              answered = Math.max(answered, mine)
               for (const request of asked) unheard.delete(request)
-              if (!reply.willCall) unheard.delete(`${mine}+`)
+              if (lastChanceAskedBy !== undefined && !unheard.has(String(lastChanceAskedBy))) {
+                if (lastChanceAskedBy <= mine) lastChanceAskedBy = undefined
+              }
+              // Also when it was forgotten: a call that was sent again may have come after a later one.
+              if (reply.willCall && !heard.has(mine)) unheard.set(`${mine}+`, sentAt)
+              else unheard.delete(`${mine}+`)
+              heard.delete(mine)
               const refused = reply.refused.length === 0 ? undefined : new Set(reply.refused)
               for (let i = 0; i < ended.length; i++) {
                 const job = ended[i]!
@@ -215,9 +244,10 @@ export const makeHolder = (
               }
               for (const batch of extended) batch.leaseUntil = sentAt + leaseMillis
               for (const token of reply.lost) loseAll(token)
-              for (const { id, reason } of reply.cancels) held.get(id)?.onEnd({ kind: "cancelled", reason })
               for (const claim of reply.claims) accept(claim, sentAt + leaseMillis)
-              if (underWay === 0) early.clear()
+              for (const { id, reason } of reply.cancels) end(id, reason)
+              // Replies come in the order of calls.
+              for (const [id, { after }] of early) if (after <= mine) early.delete(id)
               return Effect.succeed(reply)
             }
           })
@@ -225,14 +255,19 @@ export const makeHolder = (
       ),
     hand: ({ claim, number }, now) => {
       if (!unheard.delete(`${number}+`)) return false
+      if (answered < Number(number)) heard.add(Number(number))
       // How long the letter has travelled is not known; the first beat is before this.
       accept(claim, now + leaseMillis / 2)
       return true
     },
     leave: Effect.suspend(() => {
+      const requestedAt = new Map(unheard)
       const asked = [...unheard.keys()]
       unheard.clear()
-      return asked.length === 0 ? Effect.void : store.leave(owner, asked)
+      return asked.length === 0 ? Effect.void : Effect.tapCause(store.leave(owner, asked), () =>
+        Effect.sync(() => {
+          for (const request of asked) unheard.set(request, requestedAt.get(request) ?? 0)
+        }))
     }),
     settle: (id, token, report, onReported) => {
       const job = held.get(id)
@@ -250,9 +285,8 @@ export const makeHolder = (
       settled.push(job)
     },
     cancel: (id, reason) => {
-      const job = held.get(id)
-      if (job !== undefined) job.onEnd({ kind: "cancelled", reason })
-      else if (underWay > 0) early.set(id, reason)
+      if (held.has(id)) end(id, reason)
+      else if (underWay > 0) early.set(id, { reason, after: number })
     },
     giveUpLate: (now) => {
       for (const batch of [...batches.values()]) if (batch.open > 0 && now >= batch.leaseUntil) loseAll(batch.token)

@@ -216,7 +216,14 @@ export const startLoop = <R>(
     const leave = () => {
       state.mayBeCalled = false
       state.isCalled = false
-      forkCall(Effect.ignore(holder.leave), () => turn())
+      forkCall(holder.leave, (exit) => {
+        if (exit._tag === "Failure") {
+          // When it closes there is no time to say it again: its name runs out by itself.
+          state.mayBeCalled = !state.closing
+          failed(exit)
+        }
+        turn()
+      })
     }
 
     /** Looks again after a while: something may be due then, or a letter have been lost. */
@@ -251,11 +258,14 @@ export const startLoop = <R>(
       if (turning) return
       turning = true
       const until = performance.now() + sliceMillis
-      while (more && performance.now() < until) {
-        more = false
-        doWhatThereIs()
+      try {
+        while (more && performance.now() < until) {
+          more = false
+          doWhatThereIs()
+        }
+      } finally {
+        turning = false
       }
-      turning = false
       if (more) setImmediate(turn)
       else if (state.closing && isIdle() && underWay.size === 0 && !state.mayBeCalled) onOver?.()
       else if (underWay.size === 0) restAWhile()
@@ -272,7 +282,7 @@ export const startLoop = <R>(
         if (!runner.startWaiting()) more = true
       }
       // Whoever rests, or is going, must not be called in place of one who can.
-      if (!works() && state.mayBeCalled && underWay.size === 0) leave()
+      if (!works() && state.mayBeCalled && underWay.size === 0 && !state.isAway) leave()
       if (!state.isAway) { while (callIfUseful()) { /* once more, while there is room */ } }
     }
 
@@ -287,6 +297,8 @@ export const startLoop = <R>(
         if (letter.owner !== holder.owner) return
         state.timesCalled++
         state.isCalled = false
+        // Nobody hands over jobs of a queue that is paused.
+        state.queuePausedAfter = -1
         if (holder.hand(letter, monotonicMillis(clock))) monitor.stepped(1)
         turn()
       } else if (letter.kind === "pause") {

@@ -77,6 +77,7 @@ export const makeRunner = <R>(
     const compiled = compile(job)
     const payload = compiled.payload.decode(record.payload)
     if (Result.isFailure(payload)) {
+      entry.end = { kind: "shutdown" }
       settle(claim, hopeless(record.name, claim, { reason: "undecodable", message: payload.failure.message }))
       return now
     }

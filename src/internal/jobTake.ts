@@ -28,7 +28,8 @@ export const makeTake = (engine: QueueEngine) =>
   options?: { readonly wait?: Duration.Input | undefined; readonly lease?: Duration.Input | undefined }
 ): Effect.Effect<ReadonlyArray<TakenJob<P, A, E>>, InvalidInput | RedisError, Scope.Scope> => {
   const waitMillis = finiteMillis(options?.wait ?? 0)
-  const leaseMillis = finiteMillis(options?.lease ?? Duration.seconds(30))
+  const lease = finiteMillis(options?.lease ?? Duration.seconds(30))
+  const leaseMillis = lease === undefined ? undefined : Math.ceil(lease)
   const problem = compile(job).problem ??
     (!(Number.isInteger(count) && count >= 1 && count <= takeAtMost)
       ? new InvalidInput({ input: "count", problem: `it is not a whole number from 1 to ${takeAtMost}` })
@@ -91,7 +92,7 @@ const take = <Name extends string, P, A, E>(
         for (const { claim } of holder.held.values()) {
           holder.settle(claim.id, claim.token, { kind: "release", delayMillis: 0 })
         }
-        return Effect.ignore(Effect.andThen(holder.leave, flush), {
+        return Effect.ignore(Effect.andThen(Effect.ignore(holder.leave), flush), {
           log: "Warn",
           message: "Jobs that were taken are left to their lease"
         })

@@ -223,6 +223,8 @@ export interface QueueSettings {
   readonly deadMillis: number
   /** How often a job's worker may die before the job is a dead letter. */
   readonly maxCrashes: number
+  /** How much later a job with one crash left comes again, when whoever would claim it has such a one. */
+  readonly lastChanceMillis: number
   /** How many batches of transitions are kept for those who listen. */
   readonly eventBatches: number
 }

@@ -1,7 +1,8 @@
 /** The script that stores jobs. */
 import { Schema } from "effect"
 import * as RedisScript from "../RedisScript.ts"
-import { claiming, collectTransitions, queueKeyNames, readyLists, splitting, wakeSleepers } from "./queueLua.ts"
+import { queueKeyNames } from "./queueKeys.ts"
+import { claiming, collectTransitions, readyLists, splitting, wakeSleepers } from "./queueLua.ts"
 
 /**
  * Stores jobs, all or none, and hands them to whoever sleeps; replies the places, from 0, of those whose ids are known.
@@ -109,7 +110,7 @@ if soonest then
   -- someone has to look again when the soonest job is due, if that is sooner than planned
   if not paused and (not first or soonest < tonumber(first)) then nudge() end
 end
-wake(ready_count)
+wake(ready_count, true)
 keep_stale()
 emit()
 return known_places

@@ -2,7 +2,7 @@
 import { Effect, RcRef, type Scope } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import type { Letter, QueueEngine } from "./queueEngine.ts"
-import { readRecord } from "./queueRecord.ts"
+import { readRecord, withNul } from "./queueRecord.ts"
 
 type Listen = (letter: Letter) => void
 
@@ -64,7 +64,7 @@ const readLetter = (message: string): Letter | undefined => {
     case "p":
       return { kind: "pause", queue }
     case "c":
-      return { kind: "cancel", queue, id: first, reason: rest.join("\0") }
+      return { kind: "cancel", queue, id: first, reason: withNul(rest.join("\0")) }
     case "f":
       return { kind: "finished", queue, id: first }
     default:

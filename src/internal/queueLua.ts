@@ -1,51 +1,6 @@
 /** Pieces of Lua that several queue scripts share. */
 
-/** The keys of a queue, in the order in which `queueKeys` spells them. All are in one slot. */
-export const queueKeyNames = [
-  // ids of jobs that may run, one list a priority
-  "ready_0",
-  "ready_1",
-  "ready_2",
-  "ready_3",
-  "ready_4",
-  "ready_5",
-  "ready_6",
-  "ready_7",
-  "ready_8",
-  "ready_9",
-  // id -> record, of every job that is not completed or cancelled
-  "jobs",
-  // ids by when they are due
-  "delayed",
-  // tokens of claims by when their lease passes
-  "leases",
-  // token -> request and ids; #token -> how many of them are not settled; request -> token
-  "claims",
-  // id -> token of the claim, of every job that is held; and one field more
-  "holders",
-  // id -> how the job ended
-  "outcomes",
-  // completed and cancelled ids, a batch an entry, oldest first
-  "finished",
-  // ids of dead letters by when they died
-  "dead",
-  // id -> the last failure of a job that will be tried again, behind the token of its claim
-  "failures",
-  // id -> why a running job is to be cancelled
-  "cancels",
-  // id -> inboxes that wait for its end
-  "awaited",
-  // requests of those who wait for jobs, by when they stop
-  "sleepers",
-  // paused, token, stale, generation, tenants
-  "meta",
-  // transitions, a batch an entry
-  "events"
-] as const
-
-export type QueueKey = typeof queueKeyNames[number]
-
-/** What stands between parts of one argument, or of one value: no id, tenant or JSON text holds it. */
+/** Splits at NULs, which stand between parts of one argument, or of one value: nothing that is stored holds one. */
 export const splitting = /* lua */ `
 local function split(text)
   local parts, count, from = {}, 0, 1
@@ -269,15 +224,15 @@ local function tell_sleeper(letter)
     local sleeper = redis.call("ZPOPMIN", sleepers)
     if #sleeper == 0 then return nil end
     local request = sleeper[1]
-    local inbox, millis = string.match(request, "^([^ ]+) %d+ (%d+) ")
+    local inbox, millis = string.match(request, "^([^ ]+) %d+ ([%d.]+) ")
     -- one that has died, or stopped waiting, takes no job
     if tonumber(sleeper[2]) > now_ms and redis.call("PUBLISH", inbox, letter(request)) > 0 then
       return request, tonumber(millis)
     end
   end
 end
--- hands a job to each of up to \`count\` sleepers, as long as there are both
-local function wake(count)
+-- hands a job to each of up to \`count\` sleepers, as long as there are both; \`count\` is that of jobs that are there
+local function wake(count, is_exact)
   if count <= 0 or paused or redis.call("EXISTS", sleepers) == 0 then return end
   for _ = 1, math.min(count, 64) do
     local ids, records = pop(1, 0)
@@ -290,7 +245,8 @@ local function wake(count)
       return "j" .. address .. "\\0" .. request .. "\\0" .. token .. "\\0" .. id .. "\\0" .. record
     end)
     if request and token then lease(token, request .. "+", millis, ids, records) else push(id, record, true) end
-    if not request then return end
+    -- a job that does not go along is still the first: for it, one is called
+    if not request or not (token or is_exact) then return end
   end
 end
 -- has a sleeper look at the clock again

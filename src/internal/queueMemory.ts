@@ -298,7 +298,7 @@ const makeStore = (address: string, settings: QueueSettings, deliver: (letter: L
         if (job.record.crashes > 0 && job.record.crashes + 1 >= settings.maxCrashes) {
           if (!takesLastChance) {
             move(id, job, "delayed")
-            job.dueAt = nowMillis + 100
+            job.dueAt = nowMillis + settings.lastChanceMillis
             continue
           }
           takesLastChance = false

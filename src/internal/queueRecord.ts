@@ -122,6 +122,19 @@ const stateLetters: Readonly<Record<string, FinalState>> = { c: "completed", f: 
 export const writeOutcome = (attempt: number, tenant: string | undefined, name: string, body: string): string =>
   `${attempt};${escaped(tenant)};${escaped(name)}\n${body}`
 
+/**
+ * NULs stand between texts that go together, and a free text, like why a job is cancelled, may hold one. JSON texts hold
+ * none, nor other control characters: they stay as they are.
+ */
+export const withoutNul = (text: string): string =>
+  text.includes("\0") || text.includes("\u0001")
+    ? text.replaceAll("\u0001", "\u00011").replaceAll("\0", "\u00010")
+    : text
+
+/** The text that `withoutNul` was given. */
+export const withNul = (text: string): string =>
+  text.includes("\u0001") ? text.replaceAll("\u00010", "\0").replaceAll("\u00011", "\u0001") : text
+
 /** Reads `state;finishedAt;token;` and what `writeOutcome` wrote. */
 export const readOutcome = (text: string): Outcome | undefined => orNone(() => parseOutcome(text))
 

@@ -21,8 +21,9 @@ import type {
 import * as enqueueScript from "./queueEnqueueScript.ts"
 import { makeGathering } from "./queueGathering.ts"
 import { makeInbox } from "./queueInbox.ts"
-import { type QueueKey, queueKeyNames } from "./queueLua.ts"
-import { readFailure, readOutcome, readRecord, writeRecord } from "./queueRecord.ts"
+import { type QueueKey, queueKeyNames } from "./queueKeys.ts"
+import * as looking from "./queueLookScripts.ts"
+import { readFailure, readOutcome, readRecord, withNul, withoutNul, writeRecord } from "./queueRecord.ts"
 import * as stepScript from "./queueStepScript.ts"
 import { type Hub, pairs, readForAll } from "./queueTransitions.ts"
 
@@ -82,7 +83,7 @@ const makeStore = (
 
   const look = (id: string, owner: string) =>
     Effect.map(
-      client.script(admin.look, {
+      client.script(looking.look, {
         jobs: keys.jobs,
         outcomes: keys.outcomes,
         failures: keys.failures,
@@ -119,7 +120,8 @@ const makeStore = (
           outcome_millis: settings.outcomeMillis,
           outcome_count: settings.outcomeCount,
           dead_millis: settings.deadMillis,
-          max_crashes: settings.maxCrashes
+          max_crashes: settings.maxCrashes,
+          last_chance_millis: settings.lastChanceMillis
         }),
         readStep
       ),
@@ -136,7 +138,7 @@ const makeStore = (
           ...common,
           kind: change.kind,
           id,
-          reason: change.kind === "cancel" ? change.reason : ""
+          reason: change.kind === "cancel" ? withoutNul(change.reason) : ""
         }),
         (reply) => reply === 2 ? "done" : reply === 1 ? "requested" : "unchanged"
       ),
@@ -145,7 +147,7 @@ const makeStore = (
         client.script(admin.setPaused, { ...common, paused_now: paused ? 1 : 0 }, { repeatable: true })
       ),
     counts: Effect.map(
-      client.script(admin.counts, keys, { repeatable: true }),
+      client.script(looking.counts, keys, { repeatable: true }),
       ([waiting, delayed, active, failed, finished, paused, oldest]): QueueCounts => ({
         waiting,
         delayed,
@@ -158,7 +160,7 @@ const makeStore = (
     ),
     list: (state: ListedState, cursor, limit) =>
       Effect.map(
-        client.script(admin.list, { ...keys, state, cursor, limit }, { repeatable: true }),
+        client.script(looking.list, { ...keys, state, cursor, limit }, { repeatable: true }),
         ([next, page]) => ({
           jobs: page.flatMap((reply) => readSnapshot(reply) ?? []),
           next: next === "" ? undefined : next
@@ -226,6 +228,8 @@ const dataOf = (report: Report): string =>
     ? `${Math.ceil(report.delayMillis)};${report.failure}`
     : report.kind === "release"
     ? `${Math.ceil(report.delayMillis)};`
+    : report.kind === "cancelled"
+    ? withoutNul(report.outcome)
     : report.outcome
 
 const readStep = (
@@ -234,7 +238,7 @@ const readStep = (
   claims: readClaims(claims),
   refused,
   lost: lost.map(Number),
-  cancels: pairs(cancels).map(([id, reason]) => ({ id, reason })),
+  cancels: pairs(cancels).map(([id, reason]) => ({ id, reason: withNul(reason) })),
   paused: paused === 1,
   willCall: willCall === 1,
   nextMillis: next === -1 ? undefined : next
@@ -254,10 +258,10 @@ const readClaims = (flat: ReadonlyArray<string>): ReadonlyArray<Claim> => {
 }
 
 const readSnapshot = (
-  [id, record, outcome, failure, due, holder]: admin.SnapshotReply
+  [id, record, outcome, failure, due, holder]: looking.SnapshotReply
 ): JobSnapshot | undefined => {
   if (record === null && outcome === null) return undefined
-  const ended = outcome === null ? undefined : readOutcome(outcome)
+  const ended = outcome === null ? undefined : readOutcome(withNul(outcome))
   return {
     id,
     state: ended?.state ?? (holder !== null ? "active" : due !== null ? "delayed" : "waiting"),

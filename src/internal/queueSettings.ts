@@ -29,6 +29,7 @@ export const defaults: QueueSettings = {
   outcomeCount: 1_000_000,
   deadMillis: Duration.toMillis("14 days"),
   maxCrashes: 3,
+  lastChanceMillis: 100,
   eventBatches: 2000
 }
 
@@ -56,6 +57,7 @@ export const settingsOf = (options: JobQueueOptions): Result.Result<QueueSetting
       outcomeCount,
       deadMillis,
       maxCrashes,
+      lastChanceMillis: defaults.lastChanceMillis,
       eventBatches
     })
   )

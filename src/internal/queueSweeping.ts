@@ -2,6 +2,7 @@
 
 /** Sweeps outcomes and dead letters. `finished` holds batches of ids, since an entry for each would double their cost. */
 export const sweeping = /* lua */ `
+local swept_bytes = 0
 -- yields how many ids it looked at
 local function sweep_finished()
   local batch = redis.call("LINDEX", finished, 0)
@@ -15,6 +16,7 @@ local function sweep_finished()
   local old = split(string.sub(batch, #at + 2))
   -- an id may have been removed, enqueued and finished again since
   local kept = redis.call("HMGET", outcomes, unpack(old))
+  for i = 1, #old do swept_bytes = swept_bytes + #(kept[i] or "") end
   local gone, looked = {}, 0
   while looked < #old and #gone < excess do
     looked = looked + 1
@@ -32,7 +34,7 @@ local function sweep()
   repeat
     local looked = sweep_finished()
     swept = swept + looked
-  until looked == 0 or swept >= 500
+  until looked == 0 or swept >= 500 or swept_bytes > 1048576
   local old_dead = redis.call("ZRANGEBYSCORE", dead, "-inf", now_ms - dead_millis, "LIMIT", 0, 50)
   if #old_dead > 0 then
     redis.call("ZREM", dead, unpack(old_dead))

@@ -63,6 +63,7 @@ export const settings = {
   outcomeCount: 3,
   deadMillis: 125_000,
   maxCrashes: 2,
+  lastChanceMillis: 5000,
   eventBatches: 100
 }
 const leaseMillis = 35_000

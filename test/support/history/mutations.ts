@@ -15,13 +15,13 @@ export interface Mutation {
 export const mutations = {
   /** Whoever says that it holds a job is believed. */
   noTokenCheck: {
-    file: "src/internal/queueStepScript.ts",
+    file: "src/internal/queueReporting.ts",
     text: "if held[n] ~= token then",
     instead: "if false then"
   },
   /** A job whose holder has gone is taken back by nobody. */
   noReaper: {
-    file: "src/internal/queueStepScript.ts",
+    file: "src/internal/queueReporting.ts",
     text: `ipairs(redis.call("ZRANGEBYSCORE", leases, "-inf", now_ms, "LIMIT", 0, 100))`,
     instead: "ipairs({})"
   }
