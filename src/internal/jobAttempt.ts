@@ -122,13 +122,8 @@ const maxDetail = 500
 const describe = (error: unknown): string => {
   if (typeof error === "string") return error.slice(0, maxDetail)
   if (typeof error !== "object" || error === null) return typeof error
-  // An Error may hold anything in place of its texts.
-  const name = "_tag" in error && typeof error._tag === "string"
-    ? error._tag
-    : error instanceof Error
-    ? String(error.name)
-    : ""
-  const message = error instanceof Error ? String(error.message) : ""
+  const name = "_tag" in error && typeof error._tag === "string" ? error._tag : error instanceof Error ? error.name : ""
+  const message = error instanceof Error ? error.message : ""
   return (message === "" ? name : `${name}: ${message}`).slice(0, maxDetail) || "unknown"
 }
 

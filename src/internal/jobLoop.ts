@@ -1,14 +1,16 @@
 /** Works off one queue: claims as many jobs as it can run, has them run, reports, and rests when there is nothing. */
-import { Clock, Effect, type Exit, type Fiber, Random, Schedule, type Scope } from "effect"
+import { Clock, Effect, type Exit, type Fiber, Random, type Scope } from "effect"
 import type { JobHandler } from "../Job.ts"
 import type { RedisError } from "../RedisError.ts"
 import { type Holder, makeHolder } from "./jobHolder.ts"
+import { keepListening } from "./jobListening.ts"
 import { type JobMonitor, makeJobMonitor } from "./jobMonitor.ts"
 import { makePace } from "./jobPace.ts"
 import { makeRunner, type Runner } from "./jobRunner.ts"
 import { monotonicMillis } from "./monotonic.ts"
 import type { Letter, QueueEngine, QueueStore, StepReply } from "./queueEngine.ts"
 import { onSecondSignal } from "./secondSignal.ts"
+import { within } from "./within.ts"
 
 export interface LoopOptions {
   readonly concurrency: number
@@ -347,29 +349,3 @@ export const startLoop = <R>(
       }
     }
   })
-
-// Real time: a shutdown must not wait for a test to move its clock.
-const within = (promise: Promise<void>, millis: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(false), millis)
-    void promise.then(() => {
-      clearTimeout(timer)
-      resolve(true)
-    })
-  })
-
-/** Letters for this queue; the subscription is tried until it stands, as polling covers for it. */
-const keepListening = (
-  engine: QueueEngine,
-  store: QueueStore,
-  onLetter: (letter: Letter) => void,
-  onListening: () => void
-) =>
-  engine.inbox.listen(store.address, onLetter).pipe(
-    // What was said before anyone listened has not been heard.
-    Effect.andThen(Effect.sync(onListening)),
-    Effect.andThen(Effect.never),
-    Effect.scoped,
-    Effect.tapError((error) => Effect.logWarning(`Workers cannot be woken up: ${error.message}`)),
-    Effect.retry(Schedule.spaced("1 second"))
-  )

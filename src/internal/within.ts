@@ -1,0 +1,11 @@
+/** Waits for something, but not for ever. */
+
+/** Whether it comes true in time: real time, as a shutdown must not wait for a test to move its clock. */
+export const within = (promise: Promise<void>, millis: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), millis)
+    void promise.then(() => {
+      clearTimeout(timer)
+      resolve(true)
+    })
+  })
