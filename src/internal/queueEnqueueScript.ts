@@ -58,7 +58,7 @@ if all_new ~= "1" and stale > 0 then
   generation = settings[4]
 end
 
-local list, lifo, due
+local list, lifo, due = nil, false, 0
 local function read_place(place)
   local priority, letter, sign, millis = string.match(place, "^(%d)(l?)([+@]?)(%d*)$")
   list, lifo = ready[tonumber(priority) + 1], letter == "l"
