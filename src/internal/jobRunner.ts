@@ -172,7 +172,7 @@ export const makeRunner = <R>(
     fork(Effect.logWarning(
       `${which} of queue "${queue.name}" blocked the event loop for ${
         Math.round(millis)
-      } ms: it may lose its lease, as others here may`
+      } ms, with a lease of ${options.leaseMillis} ms`
     ))
   }
 
