@@ -2,8 +2,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Config, ConfigProvider, Effect, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
+import * as fc from "fast-check"
 import { setTimeout as sleep } from "node:timers/promises"
 import { makeHolder } from "../src/internal/jobHolder.ts"
+import { makeIds } from "../src/internal/jobId.ts"
+import { readIds, shortened } from "../src/internal/queueIdList.ts"
 import { makeMemoryEngine } from "../src/internal/queueMemory.ts"
 import { readRecord } from "../src/internal/queueRecord.ts"
 import { makeRedisEngine } from "../src/internal/queueRedis.ts"
@@ -208,6 +211,20 @@ describe("A holder that cannot reach its queue", () => {
       yield* TestClock.adjust(3000)
       assert.deepStrictEqual(ends, [])
     }).pipe(Effect.scoped))
+})
+
+describe("The ids of an event", () => {
+  it("are read as they were written, whether they were made together or not", () => {
+    const make = makeIds()
+    const text = fc.string({ unit: "grapheme", minLength: 1 }).filter((id) => !/\p{Cc}/u.test(id))
+    const made = fc.array(fc.nat({ max: 2 }), { minLength: 1 }).map((times) => times.map((time) => make(1e12 + time)))
+    fc.assert(fc.property(fc.oneof(made, fc.array(text, { minLength: 1 })), (ids) => {
+      assert.deepStrictEqual(readIds(shortened(ids) || ids.join("\0")), ids)
+    }))
+    const together = Array.from({ length: 1000 }, () => make(2e12))
+    assert.isBelow(shortened(together).length, 4100)
+    assert.deepStrictEqual(readIds(shortened(together)), together)
+  })
 })
 
 describe("JobQueue.layerConfig", () => {

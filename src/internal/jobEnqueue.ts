@@ -7,7 +7,7 @@ import { compile } from "./compiledJob.ts"
 import { makeIds } from "./jobId.ts"
 import { checkEnqueueOptions, checkId } from "./jobOptions.ts"
 import type { NewJob, QueueEngine, QueueStore } from "./queueEngine.ts"
-import { openQueue } from "./queueOpening.ts"
+import { queueOf } from "./queueOpening.ts"
 import { emptyMeta, type JobMeta } from "./queueRecord.ts"
 import { traced } from "./span.ts"
 import { traceparentOf } from "./traceContext.ts"
@@ -26,27 +26,30 @@ export const makeEnqueue = (engine: QueueEngine) => {
   const makeId = makeIds()
   // To spell a queue's keys anew for each job would cost more than the rest of this.
   const stores = new WeakMap<AnyJob, QueueStore>()
-  const storeOf = (job: AnyJob): Effect.Effect<QueueStore, InvalidInput> => {
+  const storeOf = (job: AnyJob): Result.Result<QueueStore, InvalidInput> => {
     const known = stores.get(job)
-    if (known !== undefined) return Effect.succeed(known)
-    return Effect.map(openQueue(engine, job), ({ store }) => {
+    if (known !== undefined) return Result.succeed(known)
+    return Result.map(queueOf(engine, job), ({ store }) => {
       stores.set(job, store)
       return store
     })
   }
 
-  const prepare = (
+  /** In one go: each effect more would cost a tenth of the rest. */
+  const prepare = <A, E>(
     job: AnyJob,
     payloads: ReadonlyArray<unknown>,
     options: Options,
-    ids?: ReadonlyArray<string>
-  ): Effect.Effect<{ readonly store: QueueStore; readonly jobs: ReadonlyArray<NewJob> }, InvalidInput> =>
-    Effect.flatMap(storeOf(job), (store) =>
-      Effect.withFiber((fiber) => {
-        const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-        const made = makeJobs(job, payloads, options, ids, () => makeId(now), now, traceparentOf(fiber))
-        return Result.isSuccess(made) ? Effect.succeed({ store, jobs: made.success }) : Effect.fail(made.failure)
-      }))
+    ids: ReadonlyArray<string> | undefined,
+    use: (store: QueueStore, jobs: ReadonlyArray<NewJob>) => Effect.Effect<A, E>
+  ): Effect.Effect<A, E | InvalidInput> =>
+    Effect.withFiber<A, E | InvalidInput>((fiber) => {
+      const store = storeOf(job)
+      if (Result.isFailure(store)) return Effect.fail(store.failure)
+      const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+      const made = makeJobs(job, payloads, options, ids, () => makeId(now), now, traceparentOf(fiber))
+      return Result.isSuccess(made) ? use(store.success, made.success) : Effect.fail(made.failure)
+    })
 
   const stored = (store: QueueStore, jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<string>, RedisError> =>
     Effect.as(store.enqueue(jobs), jobs.map((each) => each.id))
@@ -63,9 +66,12 @@ export const makeEnqueue = (engine: QueueEngine) => {
   return {
     enqueue: <Name extends string, P, A, E>(job: Job<Name, P, A, E>, payload: P, options: EnqueueOptions = noOptions) =>
       span(
-        Effect.flatMap(
-          prepare(job, [payload], options, options.id === undefined ? undefined : [options.id]),
-          ({ jobs, store }) => Effect.as(store.enqueue(jobs), jobs[0]!.id)
+        prepare(
+          job,
+          [payload],
+          options,
+          options.id === undefined ? undefined : [options.id],
+          (store, jobs) => Effect.as(store.enqueue(jobs), jobs[0]!.id)
         ),
         job,
         1
@@ -84,9 +90,12 @@ export const makeEnqueue = (engine: QueueEngine) => {
           })
         )
         : span(
-          Effect.flatMap(
-            prepare(job, payloads, options, options.ids),
-            ({ jobs, store }): Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError> =>
+          prepare(
+            job,
+            payloads,
+            options,
+            options.ids,
+            (store, jobs): Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError> =>
               atomicParts(jobs).length > 1
                 ? Effect.fail(
                   new InvalidInput({
@@ -107,7 +116,9 @@ export const makeEnqueue = (engine: QueueEngine) => {
     ) =>
       Stream.fromIterable(payloads).pipe(
         Stream.grouped(atomicallyAtMost),
-        Stream.mapEffect((chunk) => prepare(job, chunk, options)),
+        Stream.mapEffect((chunk) =>
+          prepare(job, chunk, options, undefined, (store, jobs) => Effect.succeed({ store, jobs }))
+        ),
         Stream.flatMap(({ jobs, store }) =>
           Stream.mapEffect(
             Stream.fromIterable(atomicParts(jobs)),

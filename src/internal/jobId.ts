@@ -13,7 +13,9 @@ const spell = (value: number, length: number): string => {
   return text
 }
 
-const counterLimit = 64 ** 4
+/** In how many characters ids differ that were made at the same time. */
+export const idTailLength = 4
+const counterLimit = 64 ** idTailLength
 
 /** Makes ids of 17 characters: 42 bits of time (until 2109), 36 bits of this process, 24 bits of a counter that starts anywhere. */
 export const makeIds = (): (nowMillis: number) => string => {
@@ -29,6 +31,6 @@ export const makeIds = (): (nowMillis: number) => string => {
       head = spell(nowMillis, 7) + process
     }
     counter = (counter + 1) % counterLimit
-    return head + spell(counter, 4)
+    return head + spell(counter, idTailLength)
   }
 }

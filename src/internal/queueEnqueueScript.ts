@@ -8,12 +8,13 @@ import { claiming, collectTransitions, readyLists, splitting, wakeSleepers } fro
  * Stores jobs, all or none, and hands them to whoever sleeps; replies the places, from 0, of those whose ids are known.
  * `new_jobs` are ids and records in turn; places and tenants stand between NULs, one for each job. A place is the priority digit, an optional `l`, and
  * for a delayed job `+millis` or `@millis`; one place alone is for all. `all_new`: the ids were made for this call, so
- * that the first tells whether the call is a repetition.
+ * that the first tells whether the call is a repetition. `queued`: the
+ * ids as an event holds them, or nothing.
  */
 export const enqueue = RedisScript.make({
   name: "queue.enqueue",
   keys: queueKeyNames,
-  args: ["address", "places", "tenants", "all_new", "event_batches"],
+  args: ["address", "places", "tenants", "all_new", "queued", "event_batches"],
   rest: "new_jobs",
   time: true,
   result: Schema.Array(Schema.Finite),
@@ -75,7 +76,7 @@ if one_place and due == 0 and not lifo and not tenant_list and not known_places[
   ready_count = count
   redis.call("RPUSH", list, unpack(new_ids))
   redis.call("HSET", jobs, unpack(new_jobs))
-  transitions.queued = new_ids
+  transitions.queued = queued == "" and new_ids or {queued}
 else
   local fields = {}
   for i, id in ipairs(new_ids) do

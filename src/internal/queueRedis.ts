@@ -20,6 +20,7 @@ import type {
 } from "./queueEngine.ts"
 import * as enqueueScript from "./queueEnqueueScript.ts"
 import { makeGathering } from "./queueGathering.ts"
+import { shortened } from "./queueIdList.ts"
 import { makeInbox } from "./queueInbox.ts"
 import { type QueueKey, queueKeyNames } from "./queueKeys.ts"
 import * as looking from "./queueLookScripts.ts"
@@ -70,6 +71,7 @@ const makeStore = (
 
   const store = (jobs: ReadonlyArray<NewJob>, all_new: "0" | "1") =>
     client.script(enqueueScript.enqueue, {
+      queued: all_new === "1" ? shortened(jobs.map((job) => job.id)) : "",
       ...common,
       all_new,
       places: uniform(jobs.map(placeOf)),

@@ -3,6 +3,7 @@ import { Effect, PubSub, Result, type Scope } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import type { RedisError } from "../RedisError.ts"
 import type { Transition, TransitionKind } from "./queueEngine.ts"
+import { readIds } from "./queueIdList.ts"
 
 // A read that blocks this long shows that the connection lives, and costs nothing.
 const blockMillis = 5000
@@ -49,7 +50,7 @@ export const readForAll = (
 const readTransitions = (entryId: string, fields: ReadonlyArray<string>): ReadonlyArray<Transition> => {
   const at = Number(entryId.slice(0, entryId.indexOf("-")))
   return pairs(fields).flatMap(([kind, ids]) =>
-    ids.split("\0").map((item): Transition => {
+    readIds(ids).map((item): Transition => {
       const [id = "", tenant] = item.split("\u0001")
       return {
         kind: kind as TransitionKind,
