@@ -6,10 +6,10 @@ import { claiming, collectTransitions, readyLists, splitting, wakeSleepers } fro
 
 /**
  * Stores jobs, all or none, and hands them to whoever sleeps; replies the places, from 0, of those whose ids are known.
- * `new_jobs` are ids and records in turn; places and tenants stand between NULs, one for each job. A place is the priority digit, an optional `l`, and
- * for a delayed job `+millis` or `@millis`; one place alone is for all. `all_new`: the ids were made for this call, so
- * that the first tells whether the call is a repetition. `queued`: the
- * ids as an event holds them, or nothing.
+ * `new_jobs` are ids and records in turn; places and tenants stand between NULs, one for each job. A place is the
+ * priority digit, an optional `l`, and for a delayed job `+millis` or `@millis`; one place alone is for all. `all_new`:
+ * the ids were made for this call, so that the first tells whether the call is a repetition. `queued`: the ids as an
+ * event holds them, or nothing.
  */
 export const enqueue = RedisScript.make({
   name: "queue.enqueue",
