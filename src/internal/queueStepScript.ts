@@ -79,24 +79,26 @@ ${wakeSleepers}
 ${endJobs}
 ${sweeping}
 ${reporting}
+local to_cancel = {}
+local has_wishes = has_notes and redis.call("EXISTS", cancels) == 1
+local function ask_to_cancel(ids)
+  for i, wish in ipairs(#ids > 0 and redis.call("HMGET", cancels, unpack(ids)) or {}) do
+    if wish then
+      to_cancel[#to_cancel + 1] = ids[i]
+      to_cancel[#to_cancel + 1] = wish
+    end
+  end
+end
+
 -- claims that are kept
-local not_extended, to_cancel = {}, {}
+local not_extended = {}
 if extend ~= "" then
-  local has_wishes = has_notes and redis.call("EXISTS", cancels) == 1
   for token in string.gmatch(extend, "%d+") do
     if not redis.call("ZSCORE", leases, token) then
       not_extended[#not_extended + 1] = token
     else
       redis.call("ZADD", leases, "XX", now_ms + lease_millis, token)
-      if has_wishes then
-        local ids = held_by(token)
-        for i, wish in ipairs(#ids > 0 and redis.call("HMGET", cancels, unpack(ids)) or {}) do
-          if wish then
-            to_cancel[#to_cancel + 1] = ids[i]
-            to_cancel[#to_cancel + 1] = wish
-          end
-        end
-      end
+      if has_wishes then ask_to_cancel(held_by(token)) end
     end
   end
 end
@@ -112,12 +114,7 @@ for _, request in ipairs(unheard_list) do
       claimed[#claimed + 1] = token
       claimed[#claimed + 1] = table.concat(ids, "\\0")
       claimed[#claimed + 1] = joined(redis.call("HMGET", jobs, unpack(ids)))
-      for i, wish in ipairs(has_notes and redis.call("HMGET", cancels, unpack(ids)) or {}) do
-        if wish then
-          to_cancel[#to_cancel + 1] = ids[i]
-          to_cancel[#to_cancel + 1] = wish
-        end
-      end
+      if has_wishes then ask_to_cancel(ids) end
     end
   end
 end
