@@ -99,6 +99,10 @@ describe("Whoever holds jobs", () => {
       assert.deepStrictEqual(ended, [["a", { kind: "cancelled", reason: "too late" }]])
       holder.cancel("b", "now")
       assert.deepStrictEqual(ended[1], ["b", { kind: "cancelled", reason: "now" }])
+      // One that has ended, although nobody knows of it yet, cannot be cancelled any more.
+      holder.settle("a", 1, { kind: "release", delayMillis: 0 })
+      holder.cancel("a", "much too late")
+      assert.strictEqual(ended.length, 2)
     }))
 })
 

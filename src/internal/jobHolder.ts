@@ -228,9 +228,10 @@ export const makeHolder = (
               underWay--
               answered = Math.max(answered, mine)
               for (const request of asked) unheard.delete(request)
-              if (lastChanceAskedBy !== undefined && !unheard.has(String(lastChanceAskedBy))) {
-                if (lastChanceAskedBy <= mine) lastChanceAskedBy = undefined
-              }
+              // Until its reply is in, or it has been asked about.
+              if (
+                lastChanceAskedBy !== undefined && lastChanceAskedBy <= mine && !unheard.has(String(lastChanceAskedBy))
+              ) lastChanceAskedBy = undefined
               // Also when it was forgotten: a call that was sent again may have come after a later one.
               if (reply.willCall && !heard.has(mine)) unheard.set(`${mine}+`, sentAt)
               else unheard.delete(`${mine}+`)

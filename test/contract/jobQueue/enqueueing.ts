@@ -200,6 +200,15 @@ export const enqueueing: Part = (it, engine) => {
       assert.strictEqual(yield* queue.size(Text), 2)
     }))
 
+  it.effect("wakes a worker whose lease is no whole number of milliseconds", () =>
+    Effect.gen(function*() {
+      const queue = yield* JobQueue
+      const Text = textJob()
+      yield* work(engine, [Text.handler(Effect.succeed)], { poll: "1 hour", lease: "400.5 millis" })
+      const id = yield* queue.enqueue(Text, "x")
+      assert.strictEqual(yield* queue.result(Text, id, { within: "1 minute" }), "x")
+    }))
+
   it.effect("takes a payload, or refuses it, by its size", () =>
     Effect.gen(function*() {
       const queue = yield* JobQueue

@@ -113,6 +113,28 @@ export const working: Part = (it, engine) => {
       assert.deepStrictEqual(states, ["completed", "completed", "waiting", "waiting"])
     }))
 
+  it.effect("stops to claim from all its queues at once when it closes", () =>
+    Effect.gen(function*() {
+      const queue = yield* JobQueue
+      const [First, Second] = [textJob(), textJob()]
+      const [first, second] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const { close, worker } = yield* workUntil(engine, [
+        First.handler((text) => Effect.as(Deferred.await(first), text)),
+        Second.handler((text) => Effect.as(Deferred.await(second), text))
+      ], { concurrency: 1, shutdown: "1 minute" })
+      const ids = [yield* queue.enqueue(First, "a"), yield* queue.enqueue(Second, "a")] as const
+      yield* eventually("both run", Effect.map(worker.running, (running) => running === 2))
+      const closing = yield* Effect.forkChild(close)
+      yield* engine.elapse(1)
+      const late = [yield* queue.enqueue(First, "late"), yield* queue.enqueue(Second, "late")] as const
+      yield* Deferred.succeed(first, undefined)
+      yield* untilState(First, ids[0], "completed")
+      yield* Deferred.succeed(second, undefined)
+      yield* Fiber.join(closing)
+      const states = [yield* stateOf(First, late[0]), yield* stateOf(Second, ids[1]), yield* stateOf(Second, late[1])]
+      assert.deepStrictEqual(states, ["waiting", "completed", "waiting"])
+    }))
+
   it.effect("gives back what has not ended in time when it closes, without using an attempt", () =>
     Effect.gen(function*() {
       const queue = yield* JobQueue
