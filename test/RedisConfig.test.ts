@@ -20,6 +20,8 @@ const shown = (settings: RedisConfig.RedisSettings) => {
   const clear = (value: unknown): unknown =>
     Redacted.isRedacted(value)
       ? Redacted.value(value)
+      : Array.isArray(value)
+      ? value.map(clear)
       : typeof value === "object" && value !== null
       ? Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined).map(([k, v]) => [k, clear(v)]))
       : value
@@ -62,6 +64,82 @@ describe("RedisConfig.config", () => {
         commandTimeout: 1500,
         namespace: "api-gateway"
       })
+    }))
+
+  it.effect("reads a Cluster's nodes from the URL or from a variable", () =>
+    Effect.gen(function*() {
+      const nodes = [{ host: "h1", port: 7000 }, { host: "h2" }, { host: "::1", port: 7002 }]
+      const list = "h1:7000,h2,[::1]:7002"
+      assert.deepStrictEqual(shown(yield* read({ REDIS_URL: `rediss://ada:pw@${list}` })), {
+        username: "ada",
+        password: "pw",
+        tls: {},
+        cluster: { nodes }
+      })
+      assert.deepStrictEqual(shown(yield* read({ REDIS_URL: "redis://h1:7000?cluster=true" })), {
+        tls: false,
+        cluster: { nodes: nodes.slice(0, 1) }
+      })
+      assert.deepStrictEqual(
+        shown(
+          yield* read({
+            REDIS_CLUSTER_NODES: list.replaceAll(",", ", "),
+            REDIS_READ_FROM: "replica",
+            REDIS_NAT_MAP: "10.0.0.1:6379=h1:7000,[fe80::1]:6379=h2:7001"
+          })
+        ),
+        {
+          tls: false,
+          cluster: {
+            nodes,
+            readFrom: "replica",
+            natMap: { "10.0.0.1:6379": { host: "h1", port: 7000 }, "fe80::1:6379": { host: "h2", port: 7001 } }
+          }
+        }
+      )
+    }))
+
+  it.effect("reads Sentinels from the URL or from variables", () =>
+    Effect.gen(function*() {
+      const nodes = [{ host: "s1", port: 26379 }, { host: "s2" }]
+      const own = {
+        REDIS_SENTINEL_USERNAME: "guard",
+        REDIS_SENTINEL_PASSWORD: "pw2",
+        REDIS_SENTINEL_TLS: "true",
+        REDIS_TLS_SERVERNAME: "redis.internal"
+      }
+      const sentinel = {
+        name: "my master",
+        nodes,
+        username: "guard",
+        password: "pw2",
+        tls: { servername: "redis.internal" }
+      }
+      assert.deepStrictEqual(
+        shown(yield* read({ REDIS_URL: "redis://ada:pw@s1:26379,s2/3?sentinel=my%20master", ...own })),
+        { username: "ada", password: "pw", db: 3, tls: false, sentinel }
+      )
+      assert.deepStrictEqual(
+        shown(
+          yield* read({
+            REDIS_SENTINELS: "s1:26379,s2",
+            REDIS_SENTINEL_NAME: "my master",
+            REDIS_PASSWORD: "pw",
+            ...own
+          })
+        ),
+        { password: "pw", tls: false, sentinel }
+      )
+    }))
+
+  it.effect("refuses Sentinels without the master's name, and a Cluster together with Sentinels", () =>
+    Effect.gen(function*() {
+      const nameless = yield* Effect.exit(read({ REDIS_SENTINELS: "s1" }))
+      assert.match(String(nameless), /REDIS_SENTINEL_NAME is malformed/)
+      const both = yield* Effect.exit(
+        read({ REDIS_SENTINELS: "s1", REDIS_SENTINEL_NAME: "a", REDIS_CLUSTER_NODES: "h1" })
+      )
+      assert.match(String(both), /either a Cluster or Sentinels/)
     }))
 
   it.effect("needs none", () =>
@@ -148,8 +226,13 @@ describe("RedisConfig.config", () => {
       `redis://:${marker}@h/one`,
       `redis://:${marker}@h/-1`,
       `redis://:${marker}@`,
-      `redis://:${marker}@h1,h2`,
-      `redis://:${marker}@h1:1,h2:2`,
+      `redis://:${marker}@h1,`,
+      `redis://:${marker}@h1:1,h2:x`,
+      `redis://:${marker}@h1,h2?cluster=${marker}`,
+      `redis://:${marker}@h1,h2?sentinel=`,
+      `redis://:${marker}@h1,h2?sentinel=a&cluster=true`,
+      `redis://:${marker}@h1,h2?sentinel=a&sentinel=b`,
+      `unix://h1,h2/run/${marker}.sock`,
       `redis://h?password=${marker}`,
       `redis://:${marker}@h?keyPrefix=x`,
       `redis://:${marker}@h/0?maxRetriesPerRequest=7`,
@@ -205,6 +288,8 @@ describe("RedisConfig.isConfigured", () => {
     [{ REDIS_PORT: "6379", SERVICE_NAME: "x" }, false],
     [{ REDIS_URL: "redis://h" }, true],
     [{ REDIS_HOST: "h" }, true],
+    [{ REDIS_SENTINELS: "s1" }, true],
+    [{ REDIS_CLUSTER_NODES: "h1" }, true],
     // It is there, though wrong: reading it fails, and nobody falls back.
     [{ REDIS_URL: "nonsense" }, true]
   ])("tells of %o: %s", ([env, expected]) =>
