@@ -126,7 +126,9 @@ export class PubSub extends Context.Service<PubSub, {
     Effect.flatMap(RedisClient, (client) =>
       make({
         namespace: client.namespace,
-        publish: (channel, message) => client.use("publish", (redis) => redis.publish(channel, message)),
+        // Always by way of the same server, in a Cluster: so one publisher's messages keep their order.
+        publish: (channel, message) =>
+          client.use("publish", (redis) => redis.publish(channel, message), { key: channel }),
         publishAll: (channel, messages) =>
           Effect.flatMap(
             client.pipeline((pipeline) => messages.reduce((all, message) => all.publish(channel, message), pipeline)),

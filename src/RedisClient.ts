@@ -1,60 +1,40 @@
 /** The scoped ioredis connection that every live service is built on. */
 import { Context, Duration, Effect, Layer, PubSub, Random, Result, type Scope, Semaphore, Stream } from "effect"
-import { type ChainableCommander, type CommonRedisOptions, Redis as Client } from "ioredis"
-import { allOrNothing } from "./internal/allOrNothing.ts"
-import { addressOf, honest, ordinary, resolve } from "./internal/clientOptions.ts"
-import { connect, type Connection, type ConnectionState } from "./internal/connection.ts"
-import { duplicate } from "./internal/duplicate.ts"
-import { isBroken, toRedisError } from "./internal/failure.ts"
+import { type ChainableCommander, Cluster, type CommonRedisOptions, Redis as Client } from "ioredis"
+import {
+  addressOf,
+  clusterOptions,
+  describePlace,
+  honest,
+  ordinary,
+  ordinarySentinels,
+  type PlainClusterOptions,
+  resolve,
+  sentinelAddress
+} from "./internal/clientOptions.ts"
+import { clusterDeployment } from "./internal/clusterDeployment.ts"
+import { concealed, connect, type ConnectionState } from "./internal/connection.ts"
+import type { Deployment, Open } from "./internal/deployment.ts"
+import { duplicate, duplicateCluster } from "./internal/duplicate.ts"
+import { credentialsFrom, locateBoth } from "./internal/endpoint.ts"
+import type { Exclusive } from "./internal/exclusive.ts"
+import { toRedisError } from "./internal/failure.ts"
 import { escapeName } from "./internal/keys.ts"
+import { oneServer } from "./internal/oneServer.ts"
 import { registerProbe } from "./internal/probes.ts"
 import { layOut } from "./internal/scriptArguments.ts"
+import { askSentinels, type Place } from "./internal/sentinel.ts"
 import { ServerClock } from "./internal/serverClock.ts"
 import { parseInfo } from "./internal/serverInfo.ts"
 import { traced } from "./internal/span.ts"
 import { makeSubscriber, type Subscribe } from "./internal/subscriber.ts"
-import type { RedisSettings } from "./RedisConfig.ts"
+import { makeReserve, notPossible, spanAttributes, spanOf, usedThrough } from "./internal/using.ts"
 import { RedisError } from "./RedisError.ts"
 import type { RedisScript, ScriptValues } from "./RedisScript.ts"
+import type { RedisSettings } from "./RedisSettings.ts"
 
 export type { ConnectionState } from "./internal/connection.ts"
 export type { Listener, Subscribe, SubscriptionKind } from "./internal/subscriber.ts"
-
-/** Commands that keep a connection from others: they wait, change its mode, or end it. */
-type Exclusive =
-  | "blpop"
-  | "brpop"
-  | "brpoplpush"
-  | "blmove"
-  | "blmpop"
-  | "bzpopmin"
-  | "bzpopmax"
-  | "bzmpop"
-  | "xread"
-  | "xreadgroup"
-  | "wait"
-  | "waitaof"
-  | "watch"
-  | "unwatch"
-  | "multi"
-  | "exec"
-  | "discard"
-  | "monitor"
-  | "select"
-  | "auth"
-  | "hello"
-  | "reset"
-  | "subscribe"
-  | "psubscribe"
-  | "ssubscribe"
-  | "unsubscribe"
-  | "punsubscribe"
-  | "sunsubscribe"
-  | "quit"
-  | "connect"
-  | "disconnect"
-  | "end"
-  | "duplicate"
 
 /** ioredis without the commands that would hold up everyone else on the connection; `reserve` has those. */
 export type SharedClient = Omit<Client, Exclusive | `${Exclusive}Buffer`>
@@ -65,10 +45,27 @@ export interface UseOptions {
   readonly repeatable?: boolean | undefined
   /** The deadline, waiting for a connection included. Default: the connection's `commandTimeout`. */
   readonly timeout?: Duration.Input | undefined
+  /**
+   * In a Cluster: a key that the call is about, as it is sent. The call then runs on the server that has it, and again on
+   * another when that one refuses it. Without, each command finds its server by its own keys. Elsewhere it changes nothing.
+   */
+  readonly key?: string | undefined
+  /** In a Cluster whose settings say `readFrom: "replica"`: an old value will do. Default: false. */
+  readonly fromReplica?: boolean | undefined
+}
+
+/** A server that takes writes, for commands that have no key, like SCAN or DBSIZE. */
+export interface ServerHandle {
+  /** `host:port`, or the path of a socket. */
+  readonly address: string
+  readonly use: RedisClient["Service"]["use"]
 }
 
 /** ioredis' options for `duplicate`; it always connects before it is handed out. */
 export type DuplicateOptions = Omit<CommonRedisOptions, "replyMapping">
+
+/** ioredis' options for `duplicateCluster`. */
+export type DuplicateClusterOptions = PlainClusterOptions
 
 /** A connection of one's own: it may block, watch and run transactions. */
 export interface ReservedClient {
@@ -84,6 +81,8 @@ export interface ReservedClient {
 export class RedisClient extends Context.Service<RedisClient, {
   /** What all keys and channels of this connection begin with. */
   readonly namespace: string
+  /** One server, one of several that Sentinels name, or a Cluster. */
+  readonly topology: "server" | "sentinel" | "cluster"
   /** Spells a key as `Redis` and the services do: `key("user", "123")` is `<namespace>:user:123`. */
   readonly key: (...parts: ReadonlyArray<string>) => string
   /** Calls ioredis; `command` names the call in errors and spans. Keys are sent as they are: spell them with `key`. */
@@ -92,19 +91,38 @@ export class RedisClient extends Context.Service<RedisClient, {
     f: (client: SharedClient) => Promise<A>,
     options?: UseOptions
   ) => Effect.Effect<A, RedisError>
-  /** The ioredis client. It has no offline queue: calls fail while there is no connection. `use` waits and types errors. */
+  /**
+   * The ioredis client. It has no offline queue: calls fail while there is no connection. `use` waits and types errors.
+   * In a Cluster, it sends each command to the server of its keys.
+   */
   readonly raw: Client
-  /** An ioredis client to the same server, for a library that wants its own, with ioredis' defaults but for `options`. */
+  /**
+   * An ioredis client to the same server, for a library that wants its own, with ioredis' defaults but for `options`. It
+   * logs in with the credentials of this moment. In a Cluster this fails: see `duplicateCluster`.
+   */
   readonly duplicate: (options?: DuplicateOptions) => Effect.Effect<Client, RedisError, Scope.Scope>
-  /** Sends many commands at once. Each has its own result; they are not atomic. */
+  /** `duplicate`, in a Cluster. Fails elsewhere. */
+  readonly duplicateCluster: (options?: DuplicateClusterOptions) => Effect.Effect<Cluster, RedisError, Scope.Scope>
+  /** The servers that take writes: one, or a Cluster's masters in the order of their addresses. */
+  readonly servers: Effect.Effect<ReadonlyArray<ServerHandle>, RedisError>
+  /**
+   * Sends many commands at once. Each has its own result; they are not atomic. In a Cluster, each goes to the server of
+   * its keys.
+   */
   readonly pipeline: (
     build: (pipeline: ChainableCommander) => ChainableCommander
   ) => Effect.Effect<ReadonlyArray<Result.Result<unknown, RedisError>>, RedisError>
-  /** Runs many commands as one, or none. Fails with the first error; what ran before it in the transaction stays. */
+  /**
+   * Runs many commands as one, or none. Fails with the first error; what ran before it in the transaction stays. In a
+   * Cluster, all keys have to be in one slot, or it fails as `cross-slot`, and `build` is called more than once.
+   */
   readonly multi: (
     build: (transaction: ChainableCommander) => ChainableCommander
   ) => Effect.Effect<ReadonlyArray<unknown>, RedisError>
-  /** Runs a script by its hash; its text goes only to a server that does not know it yet. */
+  /**
+   * Runs a script by its hash; its text goes only to a server that does not know it yet. In a Cluster, all keys have to
+   * be in one slot, or it fails as `cross-slot`.
+   */
   readonly script: <Key extends string, Arg extends string, Rest extends string, A>(
     script: RedisScript<Key, Arg, Rest, A>,
     values: ScriptValues<Key, Arg, Rest>,
@@ -112,11 +130,13 @@ export class RedisClient extends Context.Service<RedisClient, {
   ) => Effect.Effect<A, RedisError>
   /** A connection of one's own until the scope closes. Waits for a free one, and fails when there is none in time. */
   readonly reserve: Effect.Effect<ReservedClient, RedisError, Scope.Scope>
+  /** `reserve`, in a Cluster to the server that has `key`, as it is sent. When the key moves, its calls fail as `cluster-down`. */
+  readonly reserveFor: (key: string) => Effect.Effect<ReservedClient, RedisError, Scope.Scope>
   /** Listens on the connection for subscriptions, which all listeners share. Returns when the server acknowledged. */
   readonly subscribe: Subscribe
   /** What the connection is doing, beginning with now. */
   readonly states: Stream.Stream<ConnectionState>
-  /** The server's INFO, as fields. */
+  /** The server's INFO, as fields. In a Cluster, that of any server; `servers` leads to each. */
   readonly info: (section?: string) => Effect.Effect<Readonly<Record<string, string>>, RedisError>
 }>()("effect-redis-kit/RedisClient") {
   /** Connects before the layer is ready, unless `connect` is `background`, and closes with the scope. */
@@ -138,43 +158,81 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
   const connectTimeoutMillis = Duration.toMillis(settings.connectTimeout ?? defaults.connectTimeout)
   const commandTimeoutMillis = Duration.toMillis(settings.commandTimeout ?? defaults.commandTimeout)
   const clock = yield* ServerClock
-  const address = addressOf(settings, connectTimeoutMillis)
-  const attributes = spanAttributes(settings)
-  const named = (purpose: string) => ({
-    ...address,
+  const credentials = settings.credentials === undefined
+    ? undefined
+    : credentialsFrom(settings.credentials, connectTimeoutMillis)
+  const optionsFor = (purpose: string, place?: Place) => ({
+    ...addressOf(settings, connectTimeoutMillis, place),
     connectionName: `${namespace}:${purpose}`.replace(/[^!-~]/g, "_")
   })
+  const find = settings.sentinel === undefined ? undefined : askSentinels({
+    name: settings.sentinel.name,
+    nodes: settings.sentinel.nodes.map(({ host, port = 26_379 }) => ({ host, port })),
+    natMap: settings.sentinel.natMap,
+    timeoutMillis: connectTimeoutMillis,
+    makeClient: (place) =>
+      concealed(new Client({ ...sentinelAddress(settings.sentinel!, connectTimeoutMillis, place), ...honest }))
+  })
 
-  const open = (purpose: string, onState: (state: ConnectionState) => void, exclusive = false) =>
-    connect((retryStrategy) => new Client({ ...named(purpose), ...honest, retryStrategy }), {
-      connectTimeoutMillis,
-      commandTimeoutMillis,
-      exclusive,
-      random,
-      onState
-    })
+  const open: Open = (purpose, { exclusive = false, onState = () => {}, place = find, routing }) => {
+    const fixed = typeof place === "function" ? undefined : place
+    const located = typeof place === "function"
+      ? async () => addressOf(settings, connectTimeoutMillis, await place())
+      : undefined
+    return connect(
+      () =>
+        new Client({ ...optionsFor(purpose, fixed), ...honest, readOnly: settings.cluster?.readFrom === "replica" }),
+      {
+        connectTimeoutMillis,
+        commandTimeoutMillis,
+        exclusive,
+        random,
+        onState,
+        routing,
+        locate: locateBoth(located, credentials),
+        wantsMaster: settings.sentinel !== undefined
+      }
+    )
+  }
 
   let state: ConnectionState = { _tag: "Connecting", epoch: 0 }
   const changes = yield* PubSub.sliding<ConnectionState>(64)
-  const connection = yield* open("commands", (next) => {
+  const onState = (next: ConnectionState) => {
     state = next
     PubSub.publishUnsafe(changes, next)
-  })
-  if (settings.connect !== "background") yield* connection.connected
+  }
+  const deployment: Deployment = yield* settings.cluster === undefined
+    ? oneServer(open, describePlace(settings), onState)
+    : clusterDeployment({
+      settings: settings.cluster,
+      open,
+      makeClient: () => concealed(new Client({ ...optionsFor("cluster"), ...honest })),
+      connectTimeoutMillis,
+      commandTimeoutMillis,
+      onState
+    })
+  if (settings.connect !== "background") yield* deployment.connected
 
-  const use = usedThrough(connection, attributes)
-  const { probe, subscribe } = yield* makeSubscriber((onState) => open("subscriptions", onState))
+  const attributes = spanAttributes(settings)
+  const use = usedThrough(deployment.run, attributes)
+  const { probe, subscribe } = yield* makeSubscriber(deployment.openSubscriptions)
 
   const script: RedisClient["Service"]["script"] = (script, values, options) => {
     const text = script.text(clock.offsetMillis)
     const args = layOut(script, values)
     const keyCount = script.keys.length
+    const slot = deployment.slotOf?.(
+      script.name,
+      args.slice(0, keyCount) as ReadonlyArray<string>,
+      (i) => script.keys[i]!
+    )
+    if (slot instanceof RedisError) return Effect.fail(slot)
     return Effect.flatMap(
       use(
         script.name,
         (client) => client.evalsha(text.sha, keyCount, ...args),
         options,
-        (client) => client.eval(text.lua, keyCount, ...args)
+        { slot, sendInFull: (client) => client.eval(text.lua, keyCount, ...args) }
       ),
       (reply) => {
         const decoded = script.decode(reply)
@@ -185,44 +243,69 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
     )
   }
 
+  const reserve = makeReserve(
+    deployment.openReserved,
+    yield* Semaphore.make(settings.maxReserved ?? defaults.maxReserved),
+    settings.maxReserved ?? defaults.maxReserved,
+    commandTimeoutMillis,
+    attributes
+  )
+  const credentialsNow = Effect.tryPromise({
+    try: () => credentials?.() ?? Promise.resolve({}),
+    catch: (cause) => toRedisError("connect", cause, false)
+  })
+
   const service = RedisClient.of({
     namespace,
+    topology: settings.cluster !== undefined ? "cluster" : settings.sentinel !== undefined ? "sentinel" : "server",
     key: (...parts) => `${namespace}:${parts.join(":")}`,
-    use,
-    raw: connection.client,
+    use: (command, send, options) => {
+      const slot = options?.key === undefined ? undefined : deployment.slotOf?.(command, [options.key])
+      return slot instanceof RedisError ? Effect.fail(slot) : use(command, send, options, { slot })
+    },
+    raw: deployment.client,
     duplicate: (options) =>
-      duplicate(
-        () => new Client({ ...named("duplicate"), ...ordinary, ...options, lazyConnect: true }),
-        connectTimeoutMillis
-      ),
-    pipeline: (build) =>
-      Effect.map(
-        use("pipeline", async (client) => {
-          const replies = await build(client.pipeline()).exec() ?? []
-          // Nothing came back: what that means, the connection decides for all of them together.
-          if (replies.length > 0 && replies.every(([error]) => isBroken(error))) throw replies[0]![0]
-          return replies
-        }),
-        (replies) =>
-          replies.map(([error, reply]) =>
-            error === null ? Result.succeed(reply) : Result.fail(toRedisError("pipeline", error, true))
-          )
-      ),
-    multi: (build) =>
-      Effect.flatMap(use("multi", (client) => build(client.multi()).exec()), (replies) => {
-        const failed = (replies ?? []).find(([error]) => error !== null)
-        return failed === undefined
-          ? Effect.succeed((replies ?? []).map(([, reply]) => reply))
-          : Effect.fail(toRedisError("multi", failed[0], true))
-      }),
-    script,
-    reserve: makeReserve(
-      open("reserved", () => {}, true),
-      yield* Semaphore.make(settings.maxReserved ?? defaults.maxReserved),
-      settings.maxReserved ?? defaults.maxReserved,
-      commandTimeoutMillis,
-      attributes
+      settings.cluster === undefined
+        ? Effect.flatMap(credentialsNow, (who) =>
+          duplicate(
+            () =>
+              new Client({
+                ...optionsFor("duplicate"),
+                ...ordinarySentinels(settings, connectTimeoutMillis),
+                ...who,
+                ...ordinary,
+                ...options,
+                lazyConnect: true
+              }),
+            connectTimeoutMillis
+          ))
+        : Effect.fail(notPossible("duplicate", "in a Cluster, duplicateCluster yields a client of its own")),
+    duplicateCluster: (options) =>
+      settings.cluster === undefined
+        ? Effect.fail(notPossible("duplicateCluster", "this is no Cluster; duplicate yields a client of its own"))
+        : Effect.flatMap(credentialsNow, (who) =>
+          duplicateCluster(
+            () => new Cluster(...clusterOptions(settings, { ...optionsFor("duplicate"), ...who }, options)),
+            connectTimeoutMillis
+          )),
+    servers: Effect.map(
+      deployment.servers,
+      (servers) => servers.map(({ address, run }) => ({ address, use: usedThrough(run, attributes) }))
     ),
+    pipeline: (build) => traced(deployment.pipeline(build), "redis pipeline", "client", spanOf(attributes, "pipeline")),
+    multi: (build) =>
+      Effect.flatMap(
+        traced(deployment.multi(build), "redis multi", "client", spanOf(attributes, "multi")),
+        (replies) => {
+          const failed = (replies ?? []).find(([error]) => error !== null)
+          return failed === undefined
+            ? Effect.succeed((replies ?? []).map(([, reply]) => reply))
+            : Effect.fail(toRedisError("multi", failed[0], true))
+        }
+      ),
+    script,
+    reserve: reserve(undefined),
+    reserveFor: reserve,
     subscribe,
     states: Stream.unwrap(
       Effect.map(
@@ -241,59 +324,6 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
   yield* registerProbe(service, probe)
   return service
 })
-
-const spanAttributes = (settings: RedisSettings) => ({
-  "db.system.name": "redis",
-  "db.namespace": String(settings.db ?? 0),
-  "server.address": settings.path ?? settings.host ?? "127.0.0.1",
-  ...(settings.path === undefined ? { "server.port": settings.port ?? 6379 } : {})
-})
-
-const usedThrough = ({ calls }: Connection, attributes: Record<string, unknown>) =>
-<A>(
-  command: string,
-  send: (client: Client) => Promise<A>,
-  options?: UseOptions,
-  sendInFull?: (client: Client) => Promise<A>
-): Effect.Effect<A, RedisError> =>
-  traced(
-    calls.run(command, send, {
-      repeatable: options?.repeatable,
-      timeoutMillis: options?.timeout === undefined ? undefined : Duration.toMillis(options.timeout),
-      sendInFull
-    }),
-    `redis ${command}`,
-    "client",
-    () => ({ ...attributes, "db.operation.name": command })
-  )
-
-const makeReserve = (
-  open: Effect.Effect<Connection, never, Scope.Scope>,
-  free: Semaphore.Semaphore,
-  most: number,
-  timeoutMillis: number,
-  attributes: Record<string, unknown>
-): RedisClient["Service"]["reserve"] =>
-  allOrNothing(Effect.gen(function*() {
-    yield* Effect.acquireRelease(
-      Effect.timeoutOrElse(Effect.interruptible(free.take(1)), {
-        duration: timeoutMillis,
-        orElse: () =>
-          Effect.fail(
-            new RedisError({
-              command: "reserve",
-              reason: "connection",
-              outcome: "NotSent",
-              detail: `all ${most} reserved connections are in use`
-            })
-          )
-      }),
-      () => free.release(1)
-    )
-    const connection = yield* open
-    yield* connection.connected
-    return { use: usedThrough(connection, attributes) }
-  }))
 
 const unknownReply = (command: string, detail: string) =>
   new RedisError({ command, reason: "reply", outcome: "Rejected", detail: `its reply has an unknown shape: ${detail}` })

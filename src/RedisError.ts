@@ -9,6 +9,7 @@ import { Schema } from "effect"
  * - `read-only`: the server takes no writes (a replica, or its persistence fails)
  * - `loading`: the server is reading its data and answers soon
  * - `cluster-down`: the cluster does not serve this key now
+ * - `cross-slot`: its keys are in different hash slots of the Cluster, and one server has to have them all
  * - `out-of-memory`: `maxmemory` is reached and the server may not evict
  * - `no-permission`: the user's ACL rules forbid the command, key or channel
  * - `wrong-type`: the key holds another type of value
@@ -22,6 +23,7 @@ export const RedisErrorReason = Schema.Literals([
   "read-only",
   "loading",
   "cluster-down",
+  "cross-slot",
   "out-of-memory",
   "no-permission",
   "wrong-type",

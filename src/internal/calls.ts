@@ -1,56 +1,9 @@
 /** Runs commands on one ioredis client: waits for the connection, keeps deadlines, and knows what was written. */
-import { Effect } from "effect"
 import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
-import { connectError, isBroken, isReply, toRedisError } from "./failure.ts"
-
-type Send = (client: Client) => Promise<unknown>
-
-/** One command, or several that one function sends, from the caller's request to its outcome. */
-interface Call {
-  readonly command: string
-  readonly send: Send
-  /** Sent instead when the server does not know the script's hash. */
-  readonly sendInFull: Send | undefined
-  readonly repeatable: boolean
-  readonly deadline: number
-  readonly resume: (effect: Effect.Effect<any, RedisError>) => void
-  /** It was handed to the client, and what came of it is not known yet. */
-  sent: boolean
-  /** How many commands the client had written when it refused all of this call's; -1 when it took one. */
-  refusedAt: number
-  /** An earlier attempt may have run. */
-  mayHaveRun: boolean
-  /** How much had been heard from the server when it was sent: tells a silent connection from a slow command. */
-  heardBefore: number
-  /** The server's last word, when that was to come back later. */
-  rejection: RedisError | undefined
-}
-
-/** How a call differs from an ordinary one. */
-export interface CallOptions {
-  /** Running it twice is as good as once, so that it may be sent again after a lost reply. */
-  readonly repeatable?: boolean | undefined
-  /** The deadline, when it is not the connection's. */
-  readonly timeoutMillis?: number | undefined
-  readonly sendInFull?: Send | undefined
-}
-
-/** The calls of one connection. */
-export interface Calls {
-  /** Runs `send` when the connection is ready, within the deadline. */
-  readonly run: <A>(
-    command: string,
-    send: (client: Client) => Promise<A>,
-    options?: CallOptions
-  ) => Effect.Effect<A, RedisError>
-  /** Lets waiting calls go. */
-  readonly open: () => void
-  /** Holds calls back until the connection is ready again. */
-  readonly hold: () => void
-  /** Fails whatever waits, is under way, or comes later. Tells whether something was under way. */
-  readonly close: () => boolean
-}
+import { type Call, type CallRequest, type Calls, makeCall, type Routing, running, type Send } from "./call.ts"
+import { closedError, connectError, isBroken, isReply, toRedisError } from "./failure.ts"
+import { redirectionOf } from "./redirection.ts"
 
 export interface CallsOptions {
   readonly defaultTimeoutMillis: number
@@ -58,6 +11,8 @@ export interface CallsOptions {
   readonly exclusive: boolean
   /** Why there is no connection, when there is none. */
   readonly lastFailure: () => unknown
+  /** Where there are several servers: which of them is in charge. */
+  readonly routing?: Routing | undefined
 }
 
 const passingPauseMillis = 50
@@ -65,11 +20,12 @@ const passingPauseMillis = 50
 const worthAWrite = 2048
 /** The longest that a timer can wait, nearly; longer deadlines are cut to it. */
 const maxTimerMillis = 2 ** 31 - 10
-
-const closedError = () => new Error("Connection is closed.")
+/** So often a call follows from server to server; then it waits for them to agree. */
+const maxRedirections = 5
 
 /** Calls on `client`. */
 export const makeCalls = (client: Client, options: CallsOptions): Calls => {
+  const { routing } = options
   // In order of their start; a Set keeps it, and drops any in constant time.
   const pending = new Set<Call>()
   const waiting = new Set<Call>()
@@ -82,14 +38,16 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   let heard = 0
   let corked: Client["stream"] | undefined
 
+  // With the offline queue off, ioredis either writes a command and queues it for its reply, or rejects it on the spot.
+  const unanswered = client as unknown as { readonly commandQueue: { readonly length: number } }
   const sendCommand = client.sendCommand.bind(client)
   client.sendCommand = (command, stream) => {
     if (corked === undefined) cork()
+    const before = unanswered.commandQueue.length
     const reply = sendCommand(command, stream)
     if (corked !== undefined && corked.writableLength > worthAWrite) uncork()
     made++
-    // With the offline queue off, ioredis either writes a command or rejects it on the spot.
-    if (!(command as unknown as { readonly isSettled: boolean }).isSettled) written++
+    if (unanswered.commandQueue.length > before) written++
     return reply
   }
 
@@ -113,20 +71,41 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   }
 
   const end = (call: Call, error: RedisError): void => {
-    if (forget(call)) call.resume(Effect.fail(error))
+    if (forget(call)) call.request.done(error, undefined)
   }
 
   const isUnknown = (call: Call): boolean => call.mayHaveRun || (call.sent && call.refusedAt !== written)
 
-  const fail = (call: Call, cause: unknown): void => end(call, toRedisError(call.command, cause, isUnknown(call)))
+  const fail = (call: Call, cause: unknown): void =>
+    end(call, toRedisError(call.request.command, cause, isUnknown(call)))
 
-  const start = (call: Call): void => {
+  const begin = (call: Call): void => {
     if (closed) return fail(call, closedError())
-    if (ready) return transmit(call, call.send)
+    if (ready) return transmit(call, call.request.send)
     waiting.add(call)
   }
 
+  const adopt = (call: Call): void => {
+    call.owner = self
+    pending.add(call)
+    if (!closed) arm(call.deadline, performance.now())
+    begin(call)
+  }
+
+  /** Whether another connection takes the call, which is not under way here. */
+  const handOver = (call: Call, to: Calls | undefined): boolean => {
+    if (to === undefined || to === self) return false
+    forget(call)
+    to.adopt(call)
+    return true
+  }
+
   const transmit = (call: Call, send: Send): void => {
+    if (call.asking) {
+      call.asking = false
+      // Its own reply tells nothing.
+      client.asking().catch(() => {})
+    }
     const madeBefore = made
     const writtenBefore = written
     call.heardBefore = heard
@@ -135,9 +114,10 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     call.refusedAt = -1
     try {
       const reply = send(client)
+      call.commands = made - madeBefore
       if (written === writtenBefore && made > madeBefore) call.refusedAt = written
       reply.then((value) => {
-        if (forget(call)) call.resume(Effect.succeed(value))
+        if (forget(call)) call.request.done(undefined, value)
       }, (cause: unknown) => onFailure(call, cause))
     } catch (cause) {
       if (written === writtenBefore) call.refusedAt = written
@@ -149,17 +129,36 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     if (!pending.has(call)) return
     if (isReply(cause)) return onRejection(call, cause)
     // The client holds calls back as soon as it sees the break, which may be after it failed its commands.
-    if (isBroken(cause) && !closed && (call.repeatable || !isUnknown(call))) return later(call, 0)
+    if (isBroken(cause) && !closed && mayGoOn(call)) return later(call, 0)
     fail(call, cause)
   }
 
+  const mayGoOn = (call: Call): boolean => call.request.repeatable === true || !isUnknown(call)
+
   const onRejection = (call: Call, cause: Error): void => {
-    if (call.sendInFull !== undefined && cause.message.startsWith("NOSCRIPT")) return transmit(call, call.sendInFull)
-    const error = toRedisError(call.command, cause, true)
-    if (!isPassing(cause.message)) return end(call, error)
+    const { command, repeatable, sendInFull } = call.request
+    if (sendInFull !== undefined && cause.message.startsWith("NOSCRIPT")) return transmit(call, sendInFull)
+    const error = toRedisError(command, cause, true)
+    const redirection = routing === undefined ? undefined : redirectionOf(error.detail)
+    if (redirection === undefined && !isPassing(error.detail)) return end(call, error)
+    // Of several commands, others may have run, unless they were one transaction.
+    const hasNotRun = call.commands === 1 || cause.message.startsWith("EXECABORT")
+    if (redirection !== undefined && !hasNotRun && repeatable !== true) return end(call, error)
     // It has surely not run, and may soon succeed.
     call.sent = false
     call.rejection = error
+    if (redirection !== undefined && call.redirections++ < maxRedirections) {
+      const { address, kind, slot } = redirection
+      if (kind === "moved") {
+        if (handOver(call, routing?.moved(slot, address, self))) return
+      } else if (call.commands === 1) {
+        // In a transaction, each command would have to ask.
+        call.asking = true
+        if (handOver(call, routing?.asked(address, self))) return
+        call.asking = false
+      }
+    }
+    routing?.outdated()
     later(call, passingPauseMillis)
   }
 
@@ -167,7 +166,8 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     call.mayHaveRun = isUnknown(call)
     call.sent = false
     setTimeout(() => {
-      if (pending.has(call)) start(call)
+      if (!pending.has(call) || handOver(call, routing?.ownerOf(call.request))) return
+      begin(call)
     }, millis)
   }
 
@@ -200,12 +200,14 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
       return end(call, call.rejection)
     } else {
       const cause = options.lastFailure()
-      if (cause !== undefined) return end(call, connectError(call.command, cause, unknown ? "Unknown" : "NotSent"))
+      if (cause !== undefined) {
+        return end(call, connectError(call.request.command, cause, unknown ? "Unknown" : "NotSent"))
+      }
     }
     end(
       call,
       new RedisError({
-        command: call.command,
+        command: call.request.command,
         reason: call.sent ? "timeout" : "connection",
         outcome: unknown ? "Unknown" : "NotSent",
         detail: call.sent ? "no reply within the deadline" : "no connection within the deadline"
@@ -218,37 +220,31 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     if (forget(call) && call.sent && options.exclusive) client.stream.destroy()
   }
 
-  return {
-    run: (command, send, callOptions) =>
-      Effect.callback((resume) => {
-        const now = performance.now()
-        const call: Call = {
-          command,
-          send,
-          sendInFull: callOptions?.sendInFull,
-          repeatable: callOptions?.repeatable === true,
-          deadline: now + Math.min(callOptions?.timeoutMillis ?? options.defaultTimeoutMillis, maxTimerMillis),
-          resume,
-          sent: false,
-          refusedAt: -1,
-          mayHaveRun: false,
-          heardBefore: 0,
-          rejection: undefined
-        }
-        pending.add(call)
-        arm(call.deadline, now)
-        start(call)
-        return Effect.sync(() => abandon(call))
-      }),
+  const start = (request: CallRequest): () => void => {
+    const timeoutMillis = request.timeoutMillis ?? options.defaultTimeoutMillis
+    const call = makeCall(request, performance.now() + Math.min(timeoutMillis, maxTimerMillis))
+    adopt(call)
+    return () => call.owner?.abandon(call)
+  }
+
+  const self: Calls = {
+    run: running(start),
+    start,
+    adopt,
+    abandon,
     open: () => {
       ready = true
       client.stream.on("data", () => heard++)
       const calls = [...waiting]
       waiting.clear()
-      for (const call of calls) start(call)
+      for (const call of calls) begin(call)
     },
     hold: () => {
       ready = false
+    },
+    reroute: () => {
+      for (const call of [...waiting]) handOver(call, routing?.ownerOf(call.request))
+      return pending.size
     },
     close: () => {
       closed = true
@@ -262,6 +258,7 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
       return underWay
     }
   }
+  return self
 }
 
 /** After these replies a command has surely not run, and may soon succeed. */

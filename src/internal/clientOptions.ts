@@ -1,13 +1,20 @@
 /** Connection settings as ioredis wants them. */
 import { Duration, Effect, Redacted, Result } from "effect"
-import type { RedisOptions } from "ioredis"
-import { fromUrl, type RedisSettings } from "../RedisConfig.ts"
+import type { ClusterNode, ClusterOptions, RedisOptions } from "ioredis"
 import { RedisError } from "../RedisError.ts"
+import type { Address as Host, Credentials, RedisSettings, SentinelSettings, TlsSettings } from "../RedisSettings.ts"
 import { isReadOnly } from "./failure.ts"
 import { checkName } from "./keys.ts"
+import { fromUrl } from "./redisUrl.ts"
+import type { Place } from "./sentinel.ts"
 
 /** ioredis' options, except the reply mapping, which the decoders rely on. */
 export type Address = Omit<RedisOptions, "replyMapping">
+
+/** ioredis' options of a Cluster, except the reply mapping. */
+export type PlainClusterOptions = Omit<ClusterOptions, "redisOptions"> & {
+  readonly redisOptions?: Omit<NonNullable<ClusterOptions["redisOptions"]>, "replyMapping">
+}
 
 // ioredis keeps a timer for so long after a client was closed, even when its socket is gone.
 const disconnectTimeoutMillis = 200
@@ -19,6 +26,8 @@ export const honest = {
   maxRetriesPerRequest: 0,
   autoResendUnfulfilledCommands: false,
   autoResubscribe: false,
+  // `connect` does that, and finds out before where to and as whom.
+  retryStrategy: null,
   enableReadyCheck: false,
   disableClientInfo: true,
   protocol: 2,
@@ -33,24 +42,24 @@ export const ordinary = { lazyConnect: true, disconnectTimeout: disconnectTimeou
 /** Settings whose URL has been read into its parts, and whose numbers make sense. */
 export const resolve = (settings: RedisSettings): Effect.Effect<RedisSettings, RedisError> => {
   const { url, ...rest } = settings
-  const problem = problemOf(settings)
-  if (problem !== undefined) return malformed(problem)
-  if (url === undefined) return Effect.succeed(settings)
-  const parsed = fromUrl(url)
+  const parsed = url === undefined ? Result.succeed({} as RedisSettings) : fromUrl(url)
   if (Result.isFailure(parsed)) return malformed(`the URL is malformed: expected ${parsed.failure}`)
   const overrides = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
-  return Effect.succeed({
+  const resolved: RedisSettings = {
     ...parsed.success,
     ...overrides,
     // Never downgraded: the scheme's TLS stays when `tls` is false.
     tls: typeof rest.tls === "object" ? rest.tls : rest.tls === true || parsed.success.tls === true
-  })
+  }
+  const problem = problemOf(resolved)
+  return problem === undefined ? Effect.succeed(resolved) : malformed(problem)
 }
 
 const malformed = (detail: string) =>
   Effect.fail(new RedisError({ command: "connect", reason: "connection", outcome: "NotSent", detail }))
 
-const problemOf = ({ commandTimeout, connectTimeout, db, maxReserved, namespace, port }: RedisSettings) => {
+const problemOf = (settings: RedisSettings): string | undefined => {
+  const { cluster, commandTimeout, connectTimeout, credentials, db, maxReserved, namespace, port, sentinel } = settings
   if (!isTimeout(connectTimeout)) return "connectTimeout must be from 1 millisecond to 24 days"
   if (!isTimeout(commandTimeout)) return "commandTimeout must be from 1 millisecond to 24 days"
   if (!isWhole(port, 1, 65_535)) return "port must be from 1 to 65535"
@@ -59,8 +68,20 @@ const problemOf = ({ commandTimeout, connectTimeout, db, maxReserved, namespace,
   if (namespace !== undefined && Result.isFailure(checkName("namespace", namespace))) {
     return "the namespace must be a well-formed text of 1 to 512 bytes"
   }
-  return undefined
+  if (credentials !== undefined && (settings.username !== undefined || settings.password !== undefined)) {
+    return "credentials come from a provider or from username and password, not from both"
+  }
+  if (cluster !== undefined && sentinel !== undefined) return "either a Cluster or Sentinels, not both"
+  if (cluster !== undefined && (db ?? 0) !== 0) return "a Cluster has only database 0"
+  if (sentinel?.name === "") return "the Sentinels' name of the master must not be empty"
+  const several = cluster ?? sentinel
+  if (several === undefined) return undefined
+  if (several.nodes.length === 0) return "at least one node must be named"
+  const hosts = [...several.nodes, ...Object.values(several.natMap ?? {})]
+  return hosts.every(isHost) ? undefined : "each node must have a host, and a port from 1 to 65535"
 }
+
+const isHost = ({ host, port }: Host): boolean => host !== "" && isWhole(port, 1, 65_535)
 
 const isTimeout = (timeout: Duration.Input | undefined): boolean => {
   if (timeout === undefined) return true
@@ -71,19 +92,75 @@ const isTimeout = (timeout: Duration.Input | undefined): boolean => {
 const isWhole = (value: number | undefined, from: number, to: number): boolean =>
   value === undefined || (Number.isInteger(value) && value >= from && value <= to)
 
-/** Where the server is, and how to be let in. */
-export const addressOf = (settings: RedisSettings, connectTimeout: number): Address => {
-  const tls = settings.tls === true ? {} : settings.tls === false ? undefined : settings.tls
-  const options: Address = { db: settings.db ?? 0, connectTimeout, keepAlive: 5000 }
-  if (settings.path === undefined) {
-    options.host = settings.host ?? "127.0.0.1"
-    options.port = settings.port ?? 6379
+/** Where the server is, and how to be let in. `place` is where it is when the settings do not say so. */
+export const addressOf = (settings: RedisSettings, connectTimeout: number, place?: Place): Address => {
+  const options: Address = { db: settings.db ?? 0, connectTimeout, keepAlive: 5000, ...credentialsOf(settings) }
+  if (settings.path === undefined || place !== undefined) {
+    options.host = place?.host ?? settings.host ?? "127.0.0.1"
+    options.port = place?.port ?? settings.port ?? 6379
   } else options.path = settings.path
-  if (settings.username !== undefined) options.username = settings.username
-  if (settings.password !== undefined) options.password = Redacted.value(settings.password)
-  if (tls !== undefined) {
-    const servername = tls.servername ?? (isAddress(options.host) ? undefined : options.host)
-    options.tls = {
+  return { ...options, ...tlsOf(settings.tls, options.host) }
+}
+
+/** How to reach a Sentinel. */
+export const sentinelAddress = (
+  settings: SentinelSettings,
+  connectTimeout: number,
+  { host, port }: Place
+): Address => ({
+  host,
+  port,
+  connectTimeout,
+  ...credentialsOf(settings),
+  ...tlsOf(settings.tls, host)
+})
+
+/** How ioredis itself finds the master, for clients that are left alone. */
+export const ordinarySentinels = ({ sentinel, tls }: RedisSettings, connectTimeout: number): Address => {
+  if (sentinel === undefined) return {}
+  const own = sentinelAddress(sentinel, connectTimeout, { host: "", port: 0 })
+  return {
+    name: sentinel.name,
+    sentinels: sentinel.nodes.map(({ host, port = 26_379 }) => ({ host, port })),
+    ...(own.username === undefined ? {} : { sentinelUsername: own.username }),
+    ...(own.password === undefined ? {} : { sentinelPassword: own.password }),
+    ...(own.tls === undefined ? {} : { sentinelTLS: own.tls }),
+    ...(sentinel.natMap === undefined ? {} : { natMap: natMapOf(sentinel.natMap) }),
+    enableTLSForSentinelMode: tls !== false && tls !== undefined
+  }
+}
+
+/** What makes an ordinary Cluster client of ioredis. */
+export const clusterOptions = (
+  { cluster }: RedisSettings,
+  { connectTimeout, db: _, host: _host, keepAlive, port: _port, ...redisOptions }: Address,
+  options: PlainClusterOptions | undefined
+): [Array<ClusterNode>, PlainClusterOptions] => [
+  (cluster?.nodes ?? []).map(({ host, port = 6379 }) => ({ host, port })),
+  {
+    ...(cluster?.natMap === undefined ? {} : { natMap: natMapOf(cluster.natMap) }),
+    // Certificates bear names, which a look-up would take away.
+    ...(redisOptions.tls === undefined ? {} : { dnsLookup: (address, callback) => callback(null, address) }),
+    ...options,
+    redisOptions: { ...redisOptions, connectTimeout, keepAlive, ...options?.redisOptions } as never,
+    lazyConnect: true
+  }
+]
+
+const natMapOf = (natMap: NonNullable<SentinelSettings["natMap"]>) =>
+  Object.fromEntries(Object.entries(natMap).map(([inside, { host, port = 6379 }]) => [inside, { host, port }]))
+
+const credentialsOf = ({ password, username }: Credentials): Address => ({
+  ...(username === undefined ? {} : { username }),
+  ...(password === undefined ? {} : { password: Redacted.value(password) })
+})
+
+const tlsOf = (settings: boolean | TlsSettings | undefined, host: string | undefined): Address => {
+  if (settings === undefined || settings === false) return {}
+  const tls = settings === true ? {} : settings
+  const servername = tls.servername ?? (isAddress(host) ? undefined : host)
+  return {
+    tls: {
       rejectUnauthorized: tls.verify !== false,
       ...(tls.ca === undefined ? {} : { ca: tls.ca }),
       ...(tls.cert === undefined ? {} : { cert: tls.cert }),
@@ -91,8 +168,11 @@ export const addressOf = (settings: RedisSettings, connectTimeout: number): Addr
       ...(servername === undefined ? {} : { servername })
     }
   }
-  return options
 }
 
 // Server names are names: TLS forbids addresses there.
 const isAddress = (host: string | undefined) => host === undefined || /^[\d.]+$|:/.test(host)
+
+/** How a server is called that the settings name. */
+export const describePlace = ({ host = "127.0.0.1", path, port = 6379, sentinel }: RedisSettings): string =>
+  sentinel === undefined ? path ?? `${host}:${port}` : sentinel.name

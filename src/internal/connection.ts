@@ -1,9 +1,11 @@
 /** Keeps one ioredis client connected: when it is ready, why it is not, and how it ends. */
 import { Effect, type Random, type Scope } from "effect"
-import type { Redis as Client } from "ioredis"
+import type { Cluster, Redis as Client } from "ioredis"
 import { inspect } from "node:util"
-import type { RedisError } from "../RedisError.ts"
-import { type Calls, makeCalls } from "./calls.ts"
+import { RedisError } from "../RedisError.ts"
+import type { Calls, Routing } from "./call.ts"
+import { makeCalls } from "./calls.ts"
+import type { Locate } from "./endpoint.ts"
 import { connectError, isReply } from "./failure.ts"
 
 /** What happens to a connection. `epoch` counts how often it became ready. */
@@ -28,6 +30,12 @@ export interface ConnectionOptions {
   readonly exclusive: boolean
   readonly random: typeof Random.Random["Service"]
   readonly onState: (state: ConnectionState) => void
+  /** Finds out, before each attempt, where the server is or who we are. */
+  readonly locate?: Locate | undefined
+  /** Whether only a master will do, so that the server is asked what it is. */
+  readonly wantsMaster?: boolean | undefined
+  /** What calls do when the server sends them elsewhere. */
+  readonly routing?: Routing | undefined
 }
 
 const loadingPauseMillis = 100
@@ -44,11 +52,12 @@ interface State {
   /** The last thing that went wrong since the connection was last ready. */
   failure: unknown
   readonly watchers: Set<() => void>
+  retry: NodeJS.Timeout | undefined
 }
 
 /** Starts to connect a client, and closes it with the scope, whatever state it is in then. */
 export const connect = (
-  makeClient: (retryStrategy: () => number) => Client,
+  makeClient: () => Client,
   options: ConnectionOptions
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.acquireRelease(
@@ -56,6 +65,7 @@ export const connect = (
     ({ calls, client, state }) =>
       Effect.promise(async () => {
         state.closing = true
+        clearTimeout(state.retry)
         // A blocking command may take as long as it likes to reply, and nobody waits for that any more.
         const blocked = calls.close() && options.exclusive
         await close(client, !blocked)
@@ -74,7 +84,7 @@ export const close = async (client: Client, politely: boolean): Promise<void> =>
 }
 
 /** Keeps the credentials in the client's options out of what `inspect` and `JSON.stringify` show. */
-export const concealed = (client: Client): Client => {
+export const concealed = <C extends Client | Cluster>(client: C): C => {
   const shown = () => `Redis(${client.status})`
   Object.defineProperty(client, inspect.custom, { value: shown })
   return Object.defineProperty(client, "toJSON", { value: shown })
@@ -94,7 +104,7 @@ const settledWithin = (promise: Promise<unknown>, millis: number): Promise<void>
 const backoffMillis = (attempt: number, random: typeof Random.Random["Service"]): number =>
   Math.round(Math.min(3000, 50 * 2 ** Math.min(attempt, 10)) * (0.5 + random.nextDoubleUnsafe() / 2))
 
-const start = (makeClient: (retryStrategy: () => number) => Client, options: ConnectionOptions) => {
+const start = (makeClient: () => Client, options: ConnectionOptions) => {
   const state: State = {
     epoch: 0,
     ready: false,
@@ -102,17 +112,47 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
     attempts: 0,
     refused: false,
     failure: undefined,
-    watchers: new Set()
+    watchers: new Set(),
+    retry: undefined
   }
-  // Counted here: ioredis starts anew with each connection, though the server may turn that away at once.
-  const client = concealed(makeClient(() => backoffMillis(state.attempts++, options.random)))
+  const client = concealed(makeClient())
   const calls = makeCalls(client, {
     defaultTimeoutMillis: options.commandTimeoutMillis,
     exclusive: options.exclusive,
-    lastFailure: () => state.failure
+    lastFailure: () => state.failure,
+    routing: options.routing
   })
   const changed = () => {
     for (const watcher of [...state.watchers]) watcher()
+  }
+  const disconnected = () => {
+    const error = state.failure === undefined ? undefined : connectError("connect", state.failure, "NotSent")
+    options.onState({ _tag: "Disconnected", epoch: state.epoch, error })
+    changed()
+  }
+
+  // ioredis would go back to where it was before, as who it was before.
+  const tryToConnect = (): void => {
+    const open = () => {
+      client.connect().catch(() => {
+        // the error event has told why
+      })
+    }
+    if (options.locate === undefined) return open()
+    options.locate().then((found) => {
+      if (state.closing) return
+      Object.assign(client.options, found)
+      open()
+    }, (cause: unknown) => {
+      if (state.closing) return
+      state.failure = cause
+      disconnected()
+      retryLater()
+    })
+  }
+  // Counted until a connection is ready: the server may turn one away as soon as it is there.
+  const retryLater = (): void => {
+    state.retry = setTimeout(tryToConnect, backoffMillis(state.attempts++, options.random))
   }
 
   // ioredis limits the time that a socket takes to open. The server may be silent, or dead, after that, too.
@@ -143,9 +183,10 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
     if (state.closing) return
     if (!state.ready) state.failure ??= closedAtOnce()
     state.ready = false
-    const error = state.failure === undefined ? undefined : connectError("connect", state.failure, "NotSent")
-    options.onState({ _tag: "Disconnected", epoch: state.epoch, error })
-    changed()
+    disconnected()
+  })
+  client.on("end", () => {
+    if (!state.closing) retryLater()
   })
   client.on("ready", () => {
     const { stream } = client
@@ -165,7 +206,13 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
     // ioredis would ask with INFO, which an ACL may forbid; a PING tells as well whether the server is loading.
     const check = (): void => {
       if (stale()) return
-      client.ping().then(pass, (cause: unknown) => {
+      const ask = options.wantsMaster === true ? client.role() : client.ping()
+      ask.then((answer) => {
+        if (!Array.isArray(answer) || answer[0] === "master" || stale()) return pass()
+        state.failure = notTheMaster()
+        changed()
+        stream.destroy()
+      }, (cause: unknown) => {
         if (!isReply(cause) || stale()) return
         const { reason } = connectError("connect", cause, "Rejected")
         // What else it says, each command will hear for itself.
@@ -179,11 +226,17 @@ const start = (makeClient: (retryStrategy: () => number) => Client, options: Con
     }
     check()
   })
-  client.connect().catch(() => {
-    // the error event has told why
-  })
+  tryToConnect()
   return { client, calls, state }
 }
+
+const notTheMaster = () =>
+  new RedisError({
+    command: "connect",
+    reason: "read-only",
+    outcome: "NotSent",
+    detail: "the server that the Sentinels name is a replica; another one is about to be the master"
+  })
 
 const closedAtOnce = () => new Error("the server closed the connection at once; does it expect TLS (REDIS_TLS)?")
 

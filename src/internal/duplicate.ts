@@ -1,10 +1,10 @@
 /** ioredis clients that libraries want for themselves: connected and closed here, and left alone in between. */
 import { Effect, type Scope } from "effect"
-import type { Redis as Client } from "ioredis"
+import type { Cluster, Redis as Client } from "ioredis"
 import type { RedisError } from "../RedisError.ts"
 import { allOrNothing } from "./allOrNothing.ts"
 import { close, concealed } from "./connection.ts"
-import { connectError, isReply } from "./failure.ts"
+import { closedError, connectError, isReply } from "./failure.ts"
 
 /** Connects what `makeClient` makes, and closes it with the scope. Fails when it is not ready in time. */
 export const duplicate = (
@@ -25,7 +25,22 @@ export const duplicate = (
     )
   )
 
-const connected = (client: Client, timeoutMillis: number): Effect.Effect<void, RedisError> =>
+/** `duplicate`, of a Cluster's client. */
+export const duplicateCluster = (
+  makeClient: () => Cluster,
+  connectTimeoutMillis: number
+): Effect.Effect<Cluster, RedisError, Scope.Scope> =>
+  allOrNothing(
+    Effect.tap(
+      Effect.acquireRelease(
+        Effect.sync(() => concealed(makeClient()).on("error", () => {})),
+        (client) => Effect.sync(() => client.disconnect())
+      ),
+      (client) => connected(client, connectTimeoutMillis)
+    )
+  )
+
+const connected = (client: Client | Cluster, timeoutMillis: number): Effect.Effect<void, RedisError> =>
   Effect.callback((resume) => {
     const done = (effect: Effect.Effect<void, RedisError>) => {
       clearTimeout(timer)
@@ -35,7 +50,7 @@ const connected = (client: Client, timeoutMillis: number): Effect.Effect<void, R
     const succeed = () => done(Effect.void)
     const fail = (cause: unknown) =>
       done(Effect.fail(connectError("duplicate", cause, isReply(cause) ? "Rejected" : "NotSent")))
-    const end = () => fail(new Error("Connection is closed."))
+    const end = () => fail(closedError())
     const timer = setTimeout(() => fail(new Error("timed out: the server does not answer")), timeoutMillis)
     client.on("ready", succeed).on("error", fail).on("end", end)
     client.connect().catch(() => {

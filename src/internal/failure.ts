@@ -14,6 +14,7 @@ const replies: ReadonlyMap<string, RedisErrorReason> = new Map([
   ["TRYAGAIN", "cluster-down"],
   ["MOVED", "cluster-down"],
   ["ASK", "cluster-down"],
+  ["CROSSSLOT", "cross-slot"],
   ["OOM", "out-of-memory"],
   ["NOPERM", "no-permission"],
   ["WRONGTYPE", "wrong-type"],
@@ -24,6 +25,11 @@ const replies: ReadonlyMap<string, RedisErrorReason> = new Map([
 
 /** Whether `cause` is an answer of the server, rather than a failure on the way. */
 export const isReply = (cause: unknown): cause is Error => cause instanceof Error && cause.name === "ReplyError"
+
+const closedForGood = "Connection is closed for good."
+
+/** The connection was closed with its scope. */
+export const closedError = (): Error => new Error(closedForGood)
 
 /** Whether `cause` is ioredis' word for a connection that is not there, or broke. */
 export const isBroken = (cause: unknown): boolean =>
@@ -56,7 +62,12 @@ export const toRedisError = (command: string, cause: unknown, unknown: boolean):
   if (isReply(cause)) return fromReply(command, firstCause(cause))
   const outcome = unknown ? "Unknown" : "NotSent"
   if (isBroken(cause)) {
-    return new RedisError({ command, reason: "connection", outcome, detail: inPlainWords((cause as Error).message) })
+    return new RedisError({
+      command,
+      reason: "connection",
+      outcome,
+      detail: inPlainWords((cause as Error).message, unknown)
+    })
   }
   // Not of ioredis' making: the function that sent the command failed, and its words may hold a value.
   const name = cause instanceof Error ? cause.name : typeof cause
@@ -71,7 +82,7 @@ export const connectError = (command: string, cause: unknown, outcome: RedisErro
     const detail = withoutArguments(cause.message) + (replyHints[reason] ?? "")
     return new RedisError({ command, reason, outcome, detail })
   }
-  const words = isBroken(cause) ? inPlainWords((cause as Error).message) : messageOf(cause)
+  const words = isBroken(cause) ? inPlainWords((cause as Error).message, outcome === "Unknown") : messageOf(cause)
   const timedOut = /timed? ?out/i.test(words)
   return new RedisError({
     command,
@@ -118,11 +129,12 @@ const hintFor = (words: string, timedOut: boolean): string => {
 }
 
 // ioredis' own words tell how it works, not what happened.
-const inPlainWords = (message: string): string => {
-  if (message.startsWith("Reached the max retries")) return "the connection broke before the reply came"
-  if (message.startsWith("Command aborted")) return "the connection broke before the reply came"
+const inPlainWords = (message: string, unknown: boolean): string => {
+  if (message === closedForGood) return "the connection is closed"
+  if (/^(Connection is closed|Reached the max retries|Command aborted)/.test(message)) {
+    return unknown ? "the connection broke before the reply came" : "there is no connection"
+  }
   if (message.startsWith("Stream isn't writeable")) return "there is no connection"
-  if (message.startsWith("Connection is closed")) return "the connection is closed"
   // The decoder's own words quote what it could not read.
   return "what answers there does not speak Redis' protocol"
 }

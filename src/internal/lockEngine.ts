@@ -124,7 +124,8 @@ export const redisEngine = (
             owner,
             waits: waits ? 1 : 0,
             kept_ms: keptMillis,
-            channel_prefix: channelPrefix(place.namespace)
+            channel_prefix: channelPrefix(place.namespace),
+            hears_all: client.topology === "cluster" ? "0" : "1"
           },
           { repeatable: true, timeout: releaseTimeoutMillis }
         ),

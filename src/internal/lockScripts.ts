@@ -91,7 +91,7 @@ return 1
 export const release = RedisScript.make({
   name: "lock.release",
   keys: ["lock", "line", "patience"],
-  args: ["owner", "waits", "kept_ms", "channel_prefix"],
+  args: ["owner", "waits", "kept_ms", "channel_prefix", "hears_all"],
   time: true,
   result: Schema.BooleanFromBit,
   lua: /* lua */ `
@@ -114,8 +114,8 @@ while true do
     token = math.max(token + 1, now_us)
     until_ms = now_ms + kept_ms
 ${writeRecord("next", `kept_ms + ${keepMillis}`)}
-    -- whom nobody hears is gone; its place is the next one's
-    if redis.call("PUBLISH", channel_prefix .. string.match(next, "^[^:]+"), next) > 0 then
+    -- whom nobody hears is gone; its place is the next one's. In a Cluster, other servers' subscribers are not counted
+    if redis.call("PUBLISH", channel_prefix .. string.match(next, "^[^:]+"), next) > 0 or hears_all == "0" then
       return 1
     end
   end

@@ -16,7 +16,7 @@ import {
 export const change = RedisScript.make({
   name: "queue.change",
   keys: queueKeyNames,
-  args: ["address", "kind", "id", "reason", "event_batches"],
+  args: ["address", "kind", "id", "reason", "event_batches", "hears_all"],
   time: true,
   result: Schema.Finite,
   lua: /* lua */ `
@@ -101,7 +101,7 @@ return reply
 export const setPaused = RedisScript.make({
   name: "queue.pause",
   keys: queueKeyNames,
-  args: ["address", "paused_now", "event_batches"],
+  args: ["address", "paused_now", "event_batches", "hears_all"],
   time: true,
   result: Schema.Finite,
   lua: /* lua */ `
@@ -137,7 +137,7 @@ return 1
 export const leave = RedisScript.make({
   name: "queue.leave",
   keys: queueKeyNames,
-  args: ["address", "owner", "unheard", "event_batches"],
+  args: ["address", "owner", "unheard", "event_batches", "hears_all"],
   time: true,
   result: Schema.Finite,
   lua: /* lua */ `

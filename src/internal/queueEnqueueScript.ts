@@ -14,7 +14,7 @@ import { claiming, collectTransitions, readyLists, splitting, wakeSleepers } fro
 export const enqueue = RedisScript.make({
   name: "queue.enqueue",
   keys: queueKeyNames,
-  args: ["address", "places", "tenants", "all_new", "queued", "event_batches"],
+  args: ["address", "places", "tenants", "all_new", "queued", "event_batches", "hears_all"],
   rest: "new_jobs",
   time: true,
   result: Schema.Array(Schema.Finite),

@@ -226,7 +226,8 @@ local function tell_sleeper(letter)
     local request = sleeper[1]
     local inbox, millis = string.match(request, "^([^ ]+) %d+ ([%d.]+) ")
     -- one that has died, or stopped waiting, takes no job
-    if tonumber(sleeper[2]) > now_ms and redis.call("PUBLISH", inbox, letter(request)) > 0 then
+    -- in a Cluster, nobody knows who listens at other servers: its lease tells, or that it looks by itself
+    if tonumber(sleeper[2]) > now_ms and (redis.call("PUBLISH", inbox, letter(request)) > 0 or hears_all == "0") then
       return request, tonumber(millis)
     end
   end

@@ -67,7 +67,8 @@ const makeStore = (
 ): QueueStore => {
   const keys = Object.fromEntries(queueKeyNames.map((name) => [name, `${base}:${name}`])) as Record<QueueKey, string>
   const event_batches = settings.eventBatches
-  const common = { ...keys, address: base, event_batches }
+  const hears_all = client.topology === "cluster" ? "0" : "1"
+  const common = { ...keys, address: base, event_batches, hears_all }
 
   const store = (jobs: ReadonlyArray<NewJob>, all_new: "0" | "1") =>
     client.script(enqueueScript.enqueue, {

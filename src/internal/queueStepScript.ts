@@ -58,7 +58,8 @@ export const step = RedisScript.make({
     "dead_millis",
     "max_crashes",
     "last_chance_millis",
-    "event_batches"
+    "event_batches",
+    "hears_all"
   ],
   time: true,
   result: StepReply,

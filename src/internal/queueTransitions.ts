@@ -18,7 +18,7 @@ export const readForAll = (
   onFailure: Effect.Effect<void>
 ): Effect.Effect<Hub, RedisError, Scope.Scope> =>
   Effect.gen(function*() {
-    const connection = yield* client.reserve
+    const connection = yield* client.reserveFor(key)
     const hub: Hub = yield* PubSub.sliding<Result.Result<ReadonlyArray<Transition>, RedisError>>(1024)
     const [newest] = yield* connection.use("xrevrange", (redis) => redis.xrevrange(key, "+", "-", "COUNT", 1), {
       repeatable: true

@@ -62,8 +62,10 @@ export const redisEngine = (client: RedisClient["Service"], timeoutMillis: numbe
         (reply) => ({ now: reply[1]!, states: statesOf(reply) })
       )
     },
-    forget: (limits, subject) =>
-      Effect.asVoid(client.use("limit.forget", (redis) => redis.unlink(...keysOf(limits, subject)), again))
+    forget: (limits, subject) => {
+      const keys = keysOf(limits, subject)
+      return Effect.asVoid(client.use("limit.forget", (redis) => redis.unlink(...keys), { ...again, key: keys[0] }))
+    }
   }
 }
 

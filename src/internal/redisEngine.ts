@@ -1,7 +1,8 @@
 /** The everyday commands as an engine runs them, and the engine that sends them to a server. */
 import { Effect } from "effect"
-import type { RedisClient } from "../RedisClient.ts"
+import type { RedisClient, ServerHandle } from "../RedisClient.ts"
 import type { RedisError } from "../RedisError.ts"
+import { bySlot } from "./hashSlot.ts"
 
 /** How SET differs from storing a value for ever. */
 export interface SetHow {
@@ -36,36 +37,86 @@ export interface RedisEngine {
   readonly scan: (cursor: string, pattern: string, count: number) => Run<readonly [string, ReadonlyArray<string>]>
 }
 
-const repeatable = { repeatable: true } as const
+/** Sends each command over the client's shared connection, in a Cluster to the server that has the key. */
+export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
+  const { use } = client
+  const isCluster = client.topology === "cluster"
+  const reading = (key: string) => ({ key, repeatable: true, fromReplica: true })
 
-/** Sends each command over the client's shared connection. */
-export const clientEngine = ({ use }: RedisClient["Service"]): RedisEngine => ({
-  get: (key) => use("get", (client) => client.get(key), repeatable),
-  getDel: (key) => use("getdel", (client) => client.getdel(key)),
-  getMany: (keys) => use("mget", (client) => client.mget(...keys), repeatable),
-  set: (key, value, how) =>
-    Effect.map(
-      use(
-        "set",
-        (client) => how === undefined ? client.set(key, value) : client.call("SET", key, value, ...setArguments(how))
+  /** Runs a command on many keys for each slot's; replies come back in the order of `keys`. */
+  const perSlot = <A>(
+    keys: ReadonlyArray<string>,
+    run: (keys: ReadonlyArray<string>) => Run<A>,
+    join: (replies: ReadonlyArray<A>, places: ReadonlyArray<ReadonlyArray<number>>) => A
+  ): Run<A> => {
+    const groups = isCluster ? bySlot(keys) : []
+    if (groups.length < 2) return run(keys)
+    return Effect.map(
+      Effect.forEach(groups, ({ places }) => run(places.map((place) => keys[place]!)), { concurrency: "unbounded" }),
+      (replies) => join(replies, groups.map(({ places }) => places))
+    )
+  }
+
+  const scanAt = (server: ServerHandle, cursor: string, pattern: string, count: number) =>
+    server.use("scan", (redis) => redis.scan(cursor, "MATCH", pattern, "COUNT", count), { repeatable: true })
+
+  return {
+    get: (key) => use("get", (redis) => redis.get(key), reading(key)),
+    getDel: (key) => use("getdel", (redis) => redis.getdel(key), { key }),
+    getMany: (keys) =>
+      perSlot(
+        keys,
+        (some) => use("mget", (redis) => redis.mget(...some), reading(some[0]!)),
+        (replies, places) => {
+          const values = Array.from<string | null>({ length: keys.length })
+          replies.forEach((reply, group) => reply.forEach((value, i) => values[places[group]![i]!] = value))
+          return values
+        }
       ),
-      (reply) => reply !== null
-    ),
-  // Frees the memory of a big value in the background.
-  del: (keys) => use("unlink", (client) => client.unlink(...keys)),
-  exists: (key) => Effect.map(use("exists", (client) => client.exists(key), repeatable), (count) => count > 0),
-  expire: (key, millis) => Effect.map(use("pexpire", (client) => client.pexpire(key, millis)), (count) => count > 0),
-  persist: (key) => Effect.map(use("persist", (client) => client.persist(key)), (count) => count > 0),
-  ttl: (key) => use("pttl", (client) => client.pttl(key), repeatable),
-  incrBy: (key, by) => use("incrby", (client) => client.incrby(key, by)),
-  hashGet: (key, field) => use("hget", (client) => client.hget(key, field), repeatable),
-  hashGetAll: (key) => use("hgetall", (client) => client.hgetall(key), repeatable),
-  hashSet: (key, fields) => use("hset", (client) => client.hset(key, ...fields.flat())),
-  hashDel: (key, fields) => use("hdel", (client) => client.hdel(key, ...fields)),
-  hashIncrBy: (key, field, by) => use("hincrby", (client) => client.hincrby(key, field, by)),
-  scan: (cursor, pattern, count) =>
-    use("scan", (client) => client.scan(cursor, "MATCH", pattern, "COUNT", count), repeatable)
-})
+    set: (key, value, how) =>
+      Effect.map(
+        use(
+          "set",
+          (redis) => how === undefined ? redis.set(key, value) : redis.call("SET", key, value, ...setArguments(how)),
+          { key }
+        ),
+        (reply) => reply !== null
+      ),
+    // Frees the memory of a big value in the background.
+    del: (keys) =>
+      perSlot(
+        keys,
+        (some) => use("unlink", (redis) => redis.unlink(...some), { key: some[0] }),
+        (counts) => counts.reduce((sum, count) => sum + count, 0)
+      ),
+    exists: (key) => Effect.map(use("exists", (redis) => redis.exists(key), reading(key)), (count) => count > 0),
+    expire: (key, millis) =>
+      Effect.map(use("pexpire", (redis) => redis.pexpire(key, millis), { key }), (count) => count > 0),
+    persist: (key) => Effect.map(use("persist", (redis) => redis.persist(key), { key }), (count) => count > 0),
+    ttl: (key) => use("pttl", (redis) => redis.pttl(key), reading(key)),
+    incrBy: (key, by) => use("incrby", (redis) => redis.incrby(key, by), { key }),
+    hashGet: (key, field) => use("hget", (redis) => redis.hget(key, field), reading(key)),
+    hashGetAll: (key) => use("hgetall", (redis) => redis.hgetall(key), reading(key)),
+    hashSet: (key, fields) => use("hset", (redis) => redis.hset(key, ...fields.flat()), { key }),
+    hashDel: (key, fields) => use("hdel", (redis) => redis.hdel(key, ...fields), { key }),
+    hashIncrBy: (key, field, by) => use("hincrby", (redis) => redis.hincrby(key, field, by), { key }),
+    // Server by server. A cursor names the servers that there were when it was made: among others, it begins anew.
+    scan: (cursor, pattern, count) =>
+      Effect.flatMap(client.servers, (servers) => {
+        if (!isCluster) return scanAt(servers[0]!, cursor, pattern, count)
+        const names = servers.map(({ address }) => address).join()
+        const [place, from, among] = cursor === "0" ? ["0", "0", names] : cursor.split(" ")
+        const at = among === names ? Number(place) : 0
+        return Effect.map(
+          scanAt(servers[at]!, among === names ? from! : "0", pattern, count),
+          ([next, keys]): readonly [string, ReadonlyArray<string>] => {
+            if (next !== "0") return [`${at} ${next} ${names}`, keys]
+            return [at + 1 < servers.length ? `${at + 1} 0 ${names}` : "0", keys]
+          }
+        )
+      })
+  }
+}
 
 const setArguments = ({ keepTtl, onlyIf, ttlMillis }: SetHow): ReadonlyArray<string> => [
   ...(ttlMillis === undefined ? [] : ["PX", String(ttlMillis)]),

@@ -3,7 +3,7 @@ import { Effect, Exit, Scope } from "effect"
 import type { RedisError } from "../RedisError.ts"
 import { allOrNothing } from "./allOrNothing.ts"
 import type { Connection, ConnectionState } from "./connection.ts"
-import { toRedisError } from "./failure.ts"
+import { closedError, toRedisError } from "./failure.ts"
 import type { Probe } from "./probes.ts"
 
 /** What a subscriber is called with. Neither function may throw or wait. */
@@ -154,7 +154,7 @@ export const makeSubscriber = (
 
     const join = (kind: SubscriptionKind, name: string, listener: Listener) =>
       Effect.suspend(() => {
-        if (closed) return Effect.fail(closedError())
+        if (closed) return Effect.fail(isClosed())
         // In one go, so that two who come first together open one connection.
         live ??= Effect.runSyncWith(context)(start())
         const topic = topics[kind].get(name) ?? { kind, name, listeners: new Set() }
@@ -200,11 +200,11 @@ export const makeSubscriber = (
         Effect.flatMap(
           Effect.acquireRelease(join(kind, name, listener), (topic) => leave(topic, listener)),
           // Also when others have subscribed: the acknowledgement they got, or wait for, may be of a connection now gone.
-          (topic) => live === undefined ? Effect.fail(closedError()) : subscribe(topic, live)
+          (topic) => live === undefined ? Effect.fail(isClosed()) : subscribe(topic, live)
         )
       )
 
     return { subscribe: subscribeTo, probe }
   })
 
-const closedError = () => toRedisError("subscribe", new Error("Connection is closed."), false)
+const isClosed = () => toRedisError("subscribe", closedError(), false)

@@ -1,0 +1,302 @@
+/** The servers of a Redis Cluster: who is in charge of which slots, a connection to each, and where calls go. */
+import { Effect, Exit, Scope } from "effect"
+import type { Redis as Client } from "ioredis"
+import { RedisError } from "../RedisError.ts"
+import type { NatMap } from "../RedisSettings.ts"
+import type { CallRequest, Calls, Routing } from "./call.ts"
+import { makeCalls } from "./calls.ts"
+import type { Connection, ConnectionState } from "./connection.ts"
+import { nameOfPlace, type Place } from "./sentinel.ts"
+import { readSlots, redirectedTo, type SlotMap, unknownSlots } from "./slotMap.ts"
+
+export interface ClusterOptions {
+  readonly seeds: ReadonlyArray<Place>
+  readonly natMap: NatMap | undefined
+  readonly readFromReplicas: boolean
+  readonly connectTimeoutMillis: number
+  readonly commandTimeoutMillis: number
+  /** Opens a connection to one server, in one go. */
+  readonly open: (
+    place: Place,
+    more: { readonly routing: Routing; readonly onState: (state: ConnectionState) => void }
+  ) => Effect.Effect<Connection, never, Scope.Scope>
+  /** A client that is never connected. */
+  readonly makeClient: () => Client
+  readonly onState: (state: ConnectionState) => void
+}
+
+/** One server. */
+export interface Node {
+  readonly place: Place
+  readonly connection: Connection
+  readonly scope: Scope.Closeable
+  ready: boolean
+  /** Why there is no connection. */
+  failure: RedisError | undefined
+}
+
+export interface Cluster {
+  /** Starts a call with whoever is in charge. */
+  readonly start: Calls["start"]
+  /** Succeeds when all slots are served; fails with what is wrong, at the latest after the connect timeout. */
+  readonly connected: Effect.Effect<void, RedisError>
+  /** The servers that have slots, by their names' order. */
+  readonly masters: () => ReadonlyArray<Node>
+  /** The server in charge of a slot, or any. */
+  readonly nodeOf: (slot: number | undefined) => Node | undefined
+  /** Counts how often slots have changed hands. */
+  readonly version: () => number
+  /** Called after slots have changed hands, and when a server comes or goes. */
+  readonly watch: (watcher: () => void) => () => void
+}
+
+/** How often we look whether slots have changed hands without our noticing. */
+const lookMillis = 15_000
+/** How soon we look again while somebody is missing. */
+const missingMillis = 200
+/** How long one server may take to tell. */
+const askMillis = 1000
+const idleLookMillis = 100
+
+/** Connects to all masters of a Cluster, until the scope closes. */
+export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context()
+    const nodes = new Map<string, Node>()
+    const retired = new Map<Node, NodeJS.Timeout>()
+    const watchers = new Set<() => void>()
+    let slots: SlotMap = unknownSlots()
+    let version = 0
+    let epoch = 0
+    let whole = false
+    let closing = false
+    let asking = false
+    let refusal: RedisError | undefined
+    let timer: NodeJS.Timeout | undefined
+    let timerDue = Infinity
+
+    const changed = () => {
+      for (const watcher of [...watchers]) watcher()
+    }
+
+    const failure = (): RedisError | undefined =>
+      refusal ?? [...nodes.values()].find((node) => node.failure !== undefined)?.failure
+
+    // Calls wait here while nobody is in charge.
+    const nowhere = makeCalls(options.makeClient(), {
+      defaultTimeoutMillis: options.commandTimeoutMillis,
+      exclusive: false,
+      lastFailure: () => failure() ?? uncovered(),
+      routing: {
+        ownerOf: (request) => ownerOf(request),
+        moved: () => nowhere,
+        asked: () => nowhere,
+        outdated: () => {}
+      }
+    })
+
+    const nodeAt = (place: Place): Node => {
+      const known = nodes.get(nameOfPlace(place))
+      if (known !== undefined) return known
+      const scope = Scope.makeUnsafe()
+      const routing: Routing = {
+        ownerOf,
+        moved: (slot, address) => {
+          const to = nodeAt(redirectedTo(address, place, options.natMap))
+          slots.owners[slot] = nameOfPlace(to.place)
+          lookIn(0)
+          return to.connection.calls
+        },
+        asked: (address) => nodeAt(redirectedTo(address, place, options.natMap)).connection.calls,
+        outdated: () => lookIn(0)
+      }
+      const onState = (state: ConnectionState) => {
+        if (state._tag !== "Ready" && state._tag !== "Disconnected") return
+        node.ready = state._tag === "Ready"
+        node.failure = state._tag === "Ready" ? undefined : state.error ?? node.failure
+        if (closing) return
+        lookIn(0)
+        judge()
+      }
+      const connection = Effect.runSyncWith(context)(
+        Scope.provide(options.open(place, { routing, onState: (state) => onState(state) }), scope)
+      )
+      const node: Node = { place, connection, scope, ready: false, failure: undefined }
+      nodes.set(nameOfPlace(place), node)
+      return node
+    }
+
+    /** Has a server go that is no part of the Cluster any more, when what it was asked is answered. */
+    const retire = (node: Node): void => {
+      nodes.delete(nameOfPlace(node.place))
+      const close = () => {
+        if (node.connection.calls.reroute() > 0) return
+        clearInterval(retired.get(node))
+        retired.delete(node)
+        Effect.runFork(Scope.close(node.scope, Exit.void))
+      }
+      retired.set(node, setInterval(close, idleLookMillis))
+      close()
+    }
+
+    const nodeOf = (slot: number | undefined): Node | undefined => {
+      if (slot !== undefined) return nodes.get(slots.owners[slot] ?? "")
+      const ready = [...nodes.values()].filter((node) => node.ready)
+      const masters = ready.filter((node) => slots.replicas.has(nameOfPlace(node.place)))
+      return anyOf(masters) ?? anyOf(ready)
+    }
+
+    const ownerOf = ({ fromReplica, pinned, slot }: CallRequest): Calls | undefined => {
+      if (pinned === true) return undefined
+      const node = nodeOf(slot)
+      if (node === undefined) return nowhere
+      if (fromReplica !== true || !options.readFromReplicas) return node.connection.calls
+      const replicas = (slots.replicas.get(nameOfPlace(node.place)) ?? []).flatMap((name) => nodes.get(name) ?? [])
+      return (anyOf(replicas.filter(({ ready }) => ready)) ?? node).connection.calls
+    }
+
+    const masters = (): ReadonlyArray<Node> =>
+      [...slots.replicas.keys()].sort().flatMap((name) => nodes.get(name) ?? [])
+
+    /** Tells whether all is well, when that has changed. */
+    const judge = (): void => {
+      const now = slots.isWhole && [...slots.replicas.keys()].every((name) => nodes.get(name)?.ready === true)
+      if (now !== whole) {
+        whole = now
+        if (whole) epoch++
+        options.onState(whole ? { _tag: "Ready", epoch } : { _tag: "Disconnected", epoch, error: failure() })
+      }
+      changed()
+    }
+
+    const learn = (next: SlotMap): void => {
+      if (next.owners.some((owner, slot) => owner !== slots.owners[slot])) version++
+      slots = next
+      const wanted = new Set(
+        options.readFromReplicas ? next.places.keys() : [...next.replicas.keys()]
+      )
+      for (const name of wanted) nodeAt(next.places.get(name)!)
+      for (const [name, node] of nodes) if (!wanted.has(name)) retire(node)
+      nowhere.reroute()
+      for (const node of nodes.values()) if (!node.ready) node.connection.calls.reroute()
+      judge()
+    }
+
+    const ask = ({ connection, place }: Node): Promise<SlotMap> =>
+      new Promise((resolve, reject) =>
+        connection.calls.start({
+          command: "cluster slots",
+          send: (client) => client.cluster("SLOTS"),
+          repeatable: true,
+          pinned: true,
+          timeoutMillis: askMillis,
+          done: (error, reply) => {
+            const read = error === undefined ? readSlots(reply, place, options.natMap) : undefined
+            if (read === undefined) reject(error ?? unknownReply())
+            else resolve(read)
+          }
+        })
+      )
+
+    const look = async (): Promise<void> => {
+      if (asking || closing) return
+      asking = true
+      timerDue = Infinity
+      const candidates = shuffled([...nodes.values()].filter((node) => node.ready))
+      for (const node of candidates) {
+        try {
+          const next = await ask(node)
+          refusal = undefined
+          if (closing) return
+          // One that is alone, or new, knows of nobody.
+          if (next.places.size === 0 && candidates.length > 1) continue
+          learn(next)
+          break
+        } catch (error) {
+          if (error instanceof RedisError && error.outcome === "Rejected") refusal = error
+        }
+      }
+      asking = false
+      if (candidates.length === 0) { for (const seed of options.seeds) nodeAt(seed) }
+      changed()
+      lookIn(whole ? lookMillis : missingMillis)
+    }
+
+    const lookIn = (millis: number): void => {
+      if (closing || asking) return
+      const due = performance.now() + millis
+      if (due >= timerDue) return
+      clearTimeout(timer)
+      timerDue = due
+      timer = setTimeout(() => void look(), millis)
+    }
+
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closing = true
+        clearTimeout(timer)
+        for (const poll of retired.values()) clearInterval(poll)
+        nowhere.close()
+        const all = [...nodes.values(), ...retired.keys()]
+        return Effect.andThen(
+          Effect.forEach(all, ({ scope }) => Scope.close(scope, Exit.void), { concurrency: "unbounded" }),
+          Effect.sync(() => options.onState({ _tag: "Closed", epoch }))
+        )
+      })
+    )
+    options.onState({ _tag: "Connecting", epoch })
+    for (const seed of options.seeds) nodeAt(seed)
+
+    const connected = Effect.callback<void, RedisError>((resume) => {
+      const done = (effect: Effect.Effect<void, RedisError>) => {
+        clearTimeout(late)
+        watchers.delete(check)
+        resume(effect)
+      }
+      const check = () => {
+        if (whole) return done(Effect.void)
+        if (refusal !== undefined) return done(Effect.fail(refusal))
+        const failures = [...nodes.values()].flatMap((node) => node.failure ?? [])
+        // One of them may be starting; not all of them.
+        const hopeless = failures.length === nodes.size && failures.every(({ reason }) => reason !== "loading")
+        if (version === 0 && hopeless) done(Effect.fail(failures[0]!))
+      }
+      const late = setTimeout(() => done(Effect.fail(failure() ?? uncovered())), options.connectTimeoutMillis)
+      watchers.add(check)
+      check()
+      return Effect.sync(() => done(Effect.void))
+    })
+
+    return {
+      start: (request) => (ownerOf(request) ?? nowhere).start(request),
+      connected,
+      masters,
+      nodeOf,
+      version: () => version,
+      watch: (watcher) => {
+        watchers.add(watcher)
+        return () => watchers.delete(watcher)
+      }
+    }
+  })
+
+const anyOf = <A>(all: ReadonlyArray<A>): A | undefined => all[Math.floor(Math.random() * all.length)]
+
+const shuffled = <A>(all: ReadonlyArray<A>): ReadonlyArray<A> =>
+  all.map((one) => [Math.random(), one] as const).sort(([a], [b]) => a - b).map(([, one]) => one)
+
+const uncovered = () =>
+  new RedisError({
+    command: "connect",
+    reason: "cluster-down",
+    outcome: "NotSent",
+    detail: "the Cluster has hash slots that no server is in charge of"
+  })
+
+const unknownReply = () =>
+  new RedisError({
+    command: "cluster slots",
+    reason: "reply",
+    outcome: "Rejected",
+    detail: "its reply has an unknown shape"
+  })

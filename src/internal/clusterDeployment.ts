@@ -1,0 +1,131 @@
+/** Redis as a Cluster: calls go to the servers that have their keys. */
+import { Effect, Result, type Scope } from "effect"
+import type { Redis as Client } from "ioredis"
+import { RedisError } from "../RedisError.ts"
+import type { ClusterSettings } from "../RedisSettings.ts"
+import { running } from "./call.ts"
+import { makeCluster, type Node } from "./cluster.ts"
+import { makeClusterClient } from "./clusterClient.ts"
+import type { ConnectionState } from "./connection.ts"
+import type { Build, Deployment, Open } from "./deployment.ts"
+import { toRedisError } from "./failure.ts"
+import { commonSlot, slotOf } from "./hashSlot.ts"
+import { nameOfPlace } from "./sentinel.ts"
+
+export interface ClusterDeploymentOptions {
+  readonly settings: ClusterSettings
+  readonly open: Open
+  /** A client that is never connected. */
+  readonly makeClient: () => Client
+  readonly connectTimeoutMillis: number
+  readonly commandTimeoutMillis: number
+  readonly onState: (state: ConnectionState) => void
+}
+
+export const clusterDeployment = (
+  { commandTimeoutMillis, connectTimeoutMillis, makeClient, onState, open, settings }: ClusterDeploymentOptions
+): Effect.Effect<Deployment, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const cluster = yield* makeCluster({
+      seeds: settings.nodes.map(({ host, port = 6379 }) => ({ host, port })),
+      natMap: settings.natMap,
+      readFromReplicas: settings.readFrom === "replica",
+      connectTimeoutMillis,
+      commandTimeoutMillis,
+      makeClient,
+      onState,
+      open: (place, { onState, routing }) => open("commands", { place, onState, routing })
+    })
+    const { client, run: runEach } = makeClusterClient(makeClient(), cluster.start, commandTimeoutMillis)
+    const runAt = running(cluster.start)
+
+    /** The place of a server, looked for anew each time. */
+    const placeOf = (slot: number | undefined) => (): Promise<Node["place"]> => {
+      const node = cluster.nodeOf(slot)
+      return node === undefined ? Promise.reject(nobody("connect")) : Promise.resolve(node.place)
+    }
+
+    const multi = (build: Build) =>
+      Effect.suspend(() => {
+        const slot = slotOfAll("multi", build, client)
+        return slot instanceof RedisError
+          ? Effect.fail(slot)
+          : runAt("multi", (node) => build(node.multi()).exec(), { slot })
+      })
+
+    return {
+      client,
+      run: (command, send, options) =>
+        options?.slot === undefined && options?.sendInFull === undefined
+          ? runEach(command, send, options)
+          : runAt(command, send, options),
+      connected: cluster.connected,
+      slotOf: commonSlot,
+      multi,
+      pipeline: (build) =>
+        Effect.map(runEach("pipeline", async (each) => await build(each.pipeline()).exec() ?? []), (replies) =>
+          replies.map(([error, reply]) =>
+            error === null ? Result.succeed(reply) : Result.fail(toRedisError("pipeline", error, true))
+          )),
+      servers: Effect.suspend(() => {
+        const masters = cluster.masters()
+        return masters.length === 0 ?
+          Effect.fail(nobody("servers")) :
+          Effect.succeed(masters.map(({ connection, place }) => ({
+            address: nameOfPlace(place),
+            run: (command, send, options) =>
+              connection.calls.run(command, send, { ...options, pinned: true })
+          })))
+      }),
+      openSubscriptions: (onState) =>
+        open("subscriptions", { onState, place: placeOf(undefined) }),
+      openReserved: (key) =>
+        Effect.suspend(() => {
+          const slot = key === undefined ? undefined : slotOf(key)
+          const node = cluster.nodeOf(slot)
+          return node === undefined
+            ? Effect.fail(nobody("reserve"))
+            : Effect.tap(
+              open("reserved", { exclusive: true, place: placeOf(slot) }),
+              (reserved) => reserved.connected
+            )
+        }),
+      cluster: {
+        openShard: (slot, onState) =>
+          Effect.suspend(() => {
+            const node = cluster.nodeOf(slot)
+            if (node === undefined) return Effect.fail(nobody("ssubscribe"))
+            const server = nameOfPlace(node.place)
+            return Effect.map(
+              open("subscriptions", { onState, place: node.place }),
+              (connection) => ({ server, connection })
+            )
+          }),
+        serverOf: (slot) => {
+          const node = cluster.nodeOf(slot)
+          return node === undefined ? undefined : nameOfPlace(node.place)
+        },
+        watch: cluster.watch,
+        version: cluster.version
+      }
+    }
+  })
+
+/** The slot of a transaction's keys: it is built once to find them. */
+const slotOfAll = (command: string, build: Build, client: Client): number | undefined | RedisError => {
+  const { _queue: commands } = build(client.pipeline()) as unknown as {
+    readonly _queue: ReadonlyArray<{ readonly name: string; readonly getKeys: () => ReadonlyArray<string | Buffer> }>
+  }
+  const keys = commands.flatMap((one, i) =>
+    one.getKeys().map((key) => ({ key, name: `command ${i + 1} (${one.name})` }))
+  )
+  return commonSlot(command, keys.map(({ key }) => key), (place) => `a key of ${keys[place]!.name}`)
+}
+
+const nobody = (command: string) =>
+  new RedisError({
+    command,
+    reason: "cluster-down",
+    outcome: "NotSent",
+    detail: "nobody in the Cluster is in charge of that hash slot now"
+  })

@@ -1,0 +1,69 @@
+/** What the services need to know of how Redis is deployed: on one server, behind Sentinels, or as a Cluster. */
+import type { Effect, Result, Scope } from "effect"
+import type { ChainableCommander, Redis as Client } from "ioredis"
+import type { RedisError } from "../RedisError.ts"
+import type { Calls, Routing } from "./call.ts"
+import type { Connection, ConnectionState } from "./connection.ts"
+import type { Place } from "./sentinel.ts"
+
+export type Build = (commands: ChainableCommander) => ChainableCommander
+
+/** How a connection is opened. */
+export type Open = (purpose: string, more: {
+  readonly onState?: ((state: ConnectionState) => void) | undefined
+  /** Where to, when it is not what the settings say; or how to find out each time. */
+  readonly place?: Place | (() => Promise<Place>) | undefined
+  /** One caller has it for itself and may block it. */
+  readonly exclusive?: boolean | undefined
+  readonly routing?: Routing | undefined
+}) => Effect.Effect<Connection, never, Scope.Scope>
+
+/** A server, for what has no key. */
+export interface Server {
+  /** `host:port`, or the path of a socket. */
+  readonly address: string
+  readonly run: Calls["run"]
+}
+
+export interface Deployment {
+  readonly client: Client
+  /** Runs calls with whoever is in charge. */
+  readonly run: Calls["run"]
+  readonly connected: Effect.Effect<void, RedisError>
+  /** The hash slot that all keys have in common; none on one server. */
+  readonly slotOf:
+    | ((
+      command: string,
+      keys: ReadonlyArray<string | Uint8Array>,
+      nameOf?: (place: number) => string
+    ) => number | undefined | RedisError)
+    | undefined
+  /** Runs a transaction. */
+  readonly multi: (
+    build: Build
+  ) => Effect.Effect<ReadonlyArray<[error: Error | null, reply: unknown]> | null, RedisError>
+  readonly pipeline: (build: Build) => Effect.Effect<ReadonlyArray<Result.Result<unknown, RedisError>>, RedisError>
+  /** Those that take writes. */
+  readonly servers: Effect.Effect<ReadonlyArray<Server>, RedisError>
+  /** A connection for subscriptions, to a server that hears all channels. */
+  readonly openSubscriptions: (
+    onState: (state: ConnectionState) => void
+  ) => Effect.Effect<Connection, never, Scope.Scope>
+  /** A connection for one caller, to the server that has a key, or to any. */
+  readonly openReserved: (key: string | undefined) => Effect.Effect<Connection, RedisError, Scope.Scope>
+  readonly cluster: Sharding | undefined
+}
+
+/** What only a Cluster has. */
+export interface Sharding {
+  /** Opens a connection for the sharded channels of a slot; fails when nobody is in charge. */
+  readonly openShard: (
+    slot: number,
+    onState: (state: ConnectionState) => void
+  ) => Effect.Effect<{ readonly server: string; readonly connection: Connection }, RedisError, Scope.Scope>
+  /** The server that has a slot, by name. */
+  readonly serverOf: (slot: number) => string | undefined
+  /** Called when slots have changed hands. */
+  readonly watch: (watcher: () => void) => () => void
+  readonly version: () => number
+}

@@ -1,0 +1,79 @@
+/** Calls as callers make them: with spans, deadlines in durations, and connections of their own. */
+import { Duration, Effect, Semaphore } from "effect"
+import type { Redis as Client } from "ioredis"
+import type { RedisClient, UseOptions } from "../RedisClient.ts"
+import { RedisError } from "../RedisError.ts"
+import type { RedisSettings } from "../RedisSettings.ts"
+import { allOrNothing } from "./allOrNothing.ts"
+import type { CallOptions, Calls } from "./call.ts"
+import type { Deployment } from "./deployment.ts"
+import { traced } from "./span.ts"
+
+/** What spans tell of a server. */
+export const spanAttributes = (settings: RedisSettings) => {
+  const first = settings.cluster?.nodes[0] ?? settings.sentinel?.nodes[0]
+  return {
+    "db.system.name": "redis",
+    "db.namespace": String(settings.db ?? 0),
+    "server.address": first?.host ?? settings.path ?? settings.host ?? "127.0.0.1",
+    ...(settings.path === undefined || first !== undefined
+      ? {
+        "server.port": first === undefined
+          ? settings.port ?? 6379
+          : first.port ?? (settings.cluster === undefined ? 26_379 : 6379)
+      }
+      : {})
+  }
+}
+
+/** What spans tell of one call. */
+export const spanOf = (attributes: Record<string, unknown>, command: string) => () => ({
+  ...attributes,
+  "db.operation.name": command
+})
+
+/** `use`, by way of `run`. */
+export const usedThrough = (run: Calls["run"], attributes: Record<string, unknown>) =>
+<A>(
+  command: string,
+  send: (client: Client) => Promise<A>,
+  options?: UseOptions,
+  more?: Pick<CallOptions, "slot" | "sendInFull">
+): Effect.Effect<A, RedisError> =>
+  traced(
+    run(command, send, {
+      repeatable: options?.repeatable,
+      timeoutMillis: options?.timeout === undefined ? undefined : Duration.toMillis(options.timeout),
+      fromReplica: options?.fromReplica,
+      slot: more?.slot,
+      sendInFull: more?.sendInFull
+    }),
+    `redis ${command}`,
+    "client",
+    spanOf(attributes, command)
+  )
+
+/** `reserve`, of up to `most` connections at once. */
+export const makeReserve = (
+  open: Deployment["openReserved"],
+  free: Semaphore.Semaphore,
+  most: number,
+  timeoutMillis: number,
+  attributes: Record<string, unknown>
+) =>
+(key: string | undefined): RedisClient["Service"]["reserve"] =>
+  allOrNothing(Effect.gen(function*() {
+    yield* Effect.acquireRelease(
+      Effect.timeoutOrElse(Effect.interruptible(free.take(1)), {
+        duration: timeoutMillis,
+        orElse: () => Effect.fail(notPossible("reserve", `all ${most} reserved connections are in use`))
+      }),
+      () => free.release(1)
+    )
+    const connection = yield* open(key)
+    return { use: usedThrough(connection.calls.run, attributes) }
+  }))
+
+/** What cannot be done here, or now; nothing was sent. */
+export const notPossible = (command: string, detail: string) =>
+  new RedisError({ command, reason: "connection", outcome: "NotSent", detail })
