@@ -9,6 +9,8 @@ export interface Channel<in out A> {
   readonly schema: WireSchema<A>
   /** Whether it belongs to all services on this Redis, rather than to one namespace. */
   readonly shared: boolean
+  /** Whether, in a Cluster, only the servers that have its slot deal with it. */
+  readonly sharded: boolean
 }
 
 /** All channels whose names match a glob pattern, now and later. */
@@ -61,6 +63,12 @@ export type Event<A> = Message<A> | Undecodable | Gap | Dropped
 export interface ChannelOptions {
   /** Puts it into the namespace that all services share. Default: false. */
   readonly shared?: boolean | undefined
+  /**
+   * In a Cluster, an ordinary message goes to all servers, and more servers make nothing faster. That of a sharded channel
+   * stays with those that have the channel's hash slot (Redis 7 and later). No pattern hears it, in a Cluster or elsewhere.
+   * Default: false.
+   */
+  readonly sharded?: boolean | undefined
 }
 
 /**
@@ -78,7 +86,8 @@ export const make = <A>(name: string, schema: WireSchema<A>, options?: ChannelOp
   _tag: "Channel",
   name,
   schema,
-  shared: options?.shared === true
+  shared: options?.shared === true,
+  sharded: options?.sharded === true
 })
 
 /**

@@ -126,12 +126,21 @@ export class PubSub extends Context.Service<PubSub, {
     Effect.flatMap(RedisClient, (client) =>
       make({
         namespace: client.namespace,
-        // Always by way of the same server, in a Cluster: so one publisher's messages keep their order.
-        publish: (channel, message) =>
-          client.use("publish", (redis) => redis.publish(channel, message), { key: channel }),
-        publishAll: (channel, messages) =>
+        publish: (channel, message, sharded) =>
+          sharded && client.topology === "cluster"
+            ? client.use("spublish", (redis) => redis.spublish(channel, message).then(Number), { key: channel })
+            : client.use("publish", (redis) => redis.publish(channel, message)),
+        publishAll: (channel, messages, sharded) =>
           Effect.flatMap(
-            client.pipeline((pipeline) => messages.reduce((all, message) => all.publish(channel, message), pipeline)),
+            client.pipeline((pipeline) =>
+              messages.reduce(
+                (all, message) =>
+                  sharded && client.topology === "cluster"
+                    ? all.spublish(channel, message)
+                    : all.publish(channel, message),
+                pipeline
+              )
+            ),
             (replies) => Effect.fromResult(Result.map(Result.all(replies), (counts) => counts.map(Number)))
           ),
         subscribe: client.subscribe
@@ -160,10 +169,11 @@ export const PubSubLive: Layer.Layer<PubSub, never, RedisClient> = PubSub.layer
 /** What differs between Redis and memory: texts on channels that are spelled already. */
 interface Engine {
   readonly namespace: string
-  readonly publish: (channel: string, message: string) => Effect.Effect<number, RedisError>
+  readonly publish: (channel: string, message: string, sharded: boolean) => Effect.Effect<number, RedisError>
   readonly publishAll: (
     channel: string,
-    messages: ReadonlyArray<string>
+    messages: ReadonlyArray<string>,
+    sharded: boolean
   ) => Effect.Effect<ReadonlyArray<number>, RedisError>
   readonly subscribe: Subscribe
 }
@@ -185,7 +195,7 @@ const make = Effect.fnUntraced(function*(engine: Engine) {
     Effect.suspend(() =>
       Effect.fromResult(Result.all([spell(engine.namespace, channel), codecOf(channel.schema).encode(message)]))
     ).pipe(
-      Effect.flatMap(([spelled, text]) => engine.publish(spelled, text)),
+      Effect.flatMap(([spelled, text]) => engine.publish(spelled, text, channel.sharded)),
       Effect.tap(Metric.update(published, 1)),
       (self) => traced(self, "PubSub.publish", "producer", () => attributes(channel))
     )
@@ -194,7 +204,9 @@ const make = Effect.fnUntraced(function*(engine: Engine) {
     Effect.suspend(() =>
       Effect.fromResult(Result.all([spell(engine.namespace, channel), encodeAll(codecOf(channel.schema), messages)]))
     ).pipe(
-      Effect.flatMap(([spelled, texts]) => texts.length === 0 ? Effect.succeed([]) : engine.publishAll(spelled, texts)),
+      Effect.flatMap(([spelled, texts]) =>
+        texts.length === 0 ? Effect.succeed([]) : engine.publishAll(spelled, texts, channel.sharded)
+      ),
       Effect.tap((counts) => Metric.update(published, counts.length)),
       (self) => traced(self, "PubSub.publishAll", "producer", () => attributes(channel))
     )

@@ -26,6 +26,7 @@ import { layOut } from "./internal/scriptArguments.ts"
 import { askSentinels, type Place } from "./internal/sentinel.ts"
 import { ServerClock } from "./internal/serverClock.ts"
 import { parseInfo } from "./internal/serverInfo.ts"
+import { makeShards } from "./internal/shards.ts"
 import { traced } from "./internal/span.ts"
 import { makeSubscriber, type Subscribe } from "./internal/subscriber.ts"
 import { makeReserve, notPossible, spanAttributes, spanOf, usedThrough } from "./internal/using.ts"
@@ -205,6 +206,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
     ? oneServer(open, describePlace(settings), onState)
     : clusterDeployment({
       settings: settings.cluster,
+      namespace,
       open,
       makeClient: () => concealed(new Client({ ...optionsFor("cluster"), ...honest })),
       connectTimeoutMillis,
@@ -215,7 +217,15 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
 
   const attributes = spanAttributes(settings)
   const use = usedThrough(deployment.run, attributes)
-  const { probe, subscribe } = yield* makeSubscriber(deployment.openSubscriptions)
+  const { probe, subscribe: subscribeHere } = yield* makeSubscriber(deployment.openSubscriptions)
+  const subscribeToShard = deployment.cluster === undefined
+    ? undefined
+    : yield* makeShards(deployment.cluster, commandTimeoutMillis)
+  // Where all is on one server, sharded channels are like others.
+  const subscribe: Subscribe = (kind, name, listener) =>
+    kind !== "shard"
+      ? subscribeHere(kind, name, listener)
+      : subscribeToShard?.(name, listener) ?? subscribeHere("channel", name, listener)
 
   const script: RedisClient["Service"]["script"] = (script, values, options) => {
     const text = script.text(clock.offsetMillis)

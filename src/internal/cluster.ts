@@ -6,7 +6,7 @@ import type { NatMap } from "../RedisSettings.ts"
 import type { CallRequest, Calls, Routing } from "./call.ts"
 import { makeCalls } from "./calls.ts"
 import type { Connection, ConnectionState } from "./connection.ts"
-import { nameOfPlace, type Place } from "./sentinel.ts"
+import { nameOfPlace, type Place, placeOfName } from "./sentinel.ts"
 import { readSlots, redirectedTo, type SlotMap, unknownSlots } from "./slotMap.ts"
 
 export interface ClusterOptions {
@@ -44,8 +44,10 @@ export interface Cluster {
   readonly masters: () => ReadonlyArray<Node>
   /** The server in charge of a slot, or any. */
   readonly nodeOf: (slot: number | undefined) => Node | undefined
-  /** Counts how often slots have changed hands. */
-  readonly version: () => number
+  /** Where the server of that name is. */
+  readonly placeNamed: (name: string) => Place
+  /** Has it look soon who is in charge of what. */
+  readonly outdated: () => void
   /** Called after slots have changed hands, and when a server comes or goes. */
   readonly watch: (watcher: () => void) => () => void
 }
@@ -272,10 +274,13 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
       connected,
       masters,
       nodeOf,
-      version: () => version,
+      placeNamed: (name) => slots.places.get(name) ?? placeOfName(name),
+      outdated: () => lookIn(0),
       watch: (watcher) => {
         watchers.add(watcher)
-        return () => watchers.delete(watcher)
+        return () => {
+          watchers.delete(watcher)
+        }
       }
     }
   })

@@ -45,11 +45,15 @@ const exclusive = new Set([
 /** A command's own word on what went wrong comes before the call's. */
 const graceMillis = 20
 
-/** Routes what `client` is told to send by `start`. */
+/**
+ * Routes what `client` is told to send by `start`. Any server takes a PUBLISH; always that of `publishSlot` keeps the
+ * order of messages.
+ */
 export const makeClusterClient = (
   client: Client,
   start: Calls["start"],
-  defaultTimeoutMillis: number
+  defaultTimeoutMillis: number,
+  publishSlot: number
 ): ClusterClient => {
   let current: Sending | undefined
 
@@ -58,7 +62,9 @@ export const makeClusterClient = (
     const refuse = (error: RedisError) => reject.call(command, error)
     const { name } = command
     if (exclusive.has(name)) refuse(notHere(name))
-    const slot = commonSlot(name, command.getKeys() as ReadonlyArray<string | Buffer>)
+    const slot = name === "publish"
+      ? publishSlot
+      : commonSlot(name, command.getKeys() as ReadonlyArray<string | Buffer>)
     if (slot instanceof RedisError) refuse(slot)
     if (exclusive.has(name) || slot instanceof RedisError) return command.promise
     const sending = current

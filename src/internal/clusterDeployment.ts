@@ -14,6 +14,7 @@ import { nameOfPlace } from "./sentinel.ts"
 
 export interface ClusterDeploymentOptions {
   readonly settings: ClusterSettings
+  readonly namespace: string
   readonly open: Open
   /** A client that is never connected. */
   readonly makeClient: () => Client
@@ -23,7 +24,8 @@ export interface ClusterDeploymentOptions {
 }
 
 export const clusterDeployment = (
-  { commandTimeoutMillis, connectTimeoutMillis, makeClient, onState, open, settings }: ClusterDeploymentOptions
+  { commandTimeoutMillis, connectTimeoutMillis, makeClient, namespace, onState, open, settings }:
+    ClusterDeploymentOptions
 ): Effect.Effect<Deployment, never, Scope.Scope> =>
   Effect.gen(function*() {
     const cluster = yield* makeCluster({
@@ -36,7 +38,9 @@ export const clusterDeployment = (
       onState,
       open: (place, { onState, routing }) => open("commands", { place, onState, routing })
     })
-    const { client, run: runEach } = makeClusterClient(makeClient(), cluster.start, commandTimeoutMillis)
+    // The same server for all who publish and subscribe in a namespace: then it knows how many listen.
+    const pubSubSlot = slotOf(namespace)
+    const { client, run: runEach } = makeClusterClient(makeClient(), cluster.start, commandTimeoutMillis, pubSubSlot)
     const runAt = running(cluster.start)
 
     /** The place of a server, looked for anew each time. */
@@ -78,7 +82,7 @@ export const clusterDeployment = (
           })))
       }),
       openSubscriptions: (onState) =>
-        open("subscriptions", { onState, place: placeOf(undefined) }),
+        open("subscriptions", { onState, place: placeOf(pubSubSlot) }),
       openReserved: (key) =>
         Effect.suspend(() => {
           const slot = key === undefined ? undefined : slotOf(key)
@@ -91,22 +95,13 @@ export const clusterDeployment = (
             )
         }),
       cluster: {
-        openShard: (slot, onState) =>
-          Effect.suspend(() => {
-            const node = cluster.nodeOf(slot)
-            if (node === undefined) return Effect.fail(nobody("ssubscribe"))
-            const server = nameOfPlace(node.place)
-            return Effect.map(
-              open("subscriptions", { onState, place: node.place }),
-              (connection) => ({ server, connection })
-            )
-          }),
+        openShard: (server, onState) => open("subscriptions", { onState, place: cluster.placeNamed(server) }),
         serverOf: (slot) => {
           const node = cluster.nodeOf(slot)
           return node === undefined ? undefined : nameOfPlace(node.place)
         },
         watch: cluster.watch,
-        version: cluster.version
+        outdated: cluster.outdated
       }
     }
   })

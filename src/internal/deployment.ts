@@ -56,14 +56,15 @@ export interface Deployment {
 
 /** What only a Cluster has. */
 export interface Sharding {
-  /** Opens a connection for the sharded channels of a slot; fails when nobody is in charge. */
+  /** Opens a connection for subscriptions to a server, by its name. */
   readonly openShard: (
-    slot: number,
+    server: string,
     onState: (state: ConnectionState) => void
-  ) => Effect.Effect<{ readonly server: string; readonly connection: Connection }, RedisError, Scope.Scope>
-  /** The server that has a slot, by name. */
+  ) => Effect.Effect<Connection, never, Scope.Scope>
+  /** The name of the server that has a slot. */
   readonly serverOf: (slot: number) => string | undefined
-  /** Called when slots have changed hands. */
+  /** Called when slots may have changed hands, until it is stopped. */
   readonly watch: (watcher: () => void) => () => void
-  readonly version: () => number
+  /** A server said that it is not in charge any more. */
+  readonly outdated: () => void
 }

@@ -1,7 +1,7 @@
 /** Publish and subscribe within this process. */
 import { Effect, Result } from "effect"
 import { parseGlob } from "./glob.ts"
-import type { Listener, Subscribe } from "./subscriber.ts"
+import type { Listener, Subscribe, SubscriptionKind } from "./subscriber.ts"
 
 /** A topic with those who listen to it. */
 interface Topic {
@@ -12,6 +12,8 @@ interface Topic {
 /** Delivers to the listeners of a channel and of the patterns that it matches; counts these, as Redis does. */
 export const makeMemory = () => {
   const topics = { channel: new Map<string, Topic>(), pattern: new Map<string, Topic>() }
+  // Sharded channels are like others here; their names tell them apart.
+  const topicsOf = (kind: SubscriptionKind) => topics[kind === "pattern" ? "pattern" : "channel"]
 
   const deliver = ({ listeners }: Topic, message: string, channel: string) => {
     for (const { onMessage } of listeners) onMessage(message, channel)
@@ -30,10 +32,10 @@ export const makeMemory = () => {
   const subscribe: Subscribe = (kind, name, listener) =>
     Effect.acquireRelease(
       Effect.sync(() => {
-        let topic = topics[kind].get(name)
+        let topic = topicsOf(kind).get(name)
         if (topic === undefined) {
-          topic = { matches: kind === "channel" ? () => true : matching(name), listeners: new Set() }
-          topics[kind].set(name, topic)
+          topic = { matches: kind === "pattern" ? matching(name) : () => true, listeners: new Set() }
+          topicsOf(kind).set(name, topic)
         }
         topic.listeners.add(listener)
         return topic
@@ -41,7 +43,7 @@ export const makeMemory = () => {
       ({ listeners }) =>
         Effect.sync(() => {
           listeners.delete(listener)
-          if (listeners.size === 0) topics[kind].delete(name)
+          if (listeners.size === 0) topicsOf(kind).delete(name)
         })
     ).pipe(Effect.asVoid)
 

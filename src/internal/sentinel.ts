@@ -13,6 +13,12 @@ export interface Place {
 /** How a server is called in maps: `host:port`. */
 export const nameOfPlace = ({ host, port }: Place): string => `${host}:${port}`
 
+/** The place that `nameOfPlace` named. */
+export const placeOfName = (name: string): Place => {
+  const colon = name.lastIndexOf(":")
+  return { host: name.slice(0, colon), port: Number(name.slice(colon + 1)) }
+}
+
 /** Where a server that calls itself `place` is reached from here. */
 export const translated = (place: Place, natMap: NatMap | undefined): Place => {
   const outside = natMap?.[nameOfPlace(place)]

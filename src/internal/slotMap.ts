@@ -1,7 +1,7 @@
 /** Which servers of a Cluster have which slots, as CLUSTER SLOTS tells it. */
 import type { NatMap } from "../RedisSettings.ts"
 import { slotCount } from "./redirection.ts"
-import { nameOfPlace, type Place, translated } from "./sentinel.ts"
+import { nameOfPlace, type Place, placeOfName, translated } from "./sentinel.ts"
 
 export interface SlotMap {
   /** The master of each slot by its name; undefined where there is none. */
@@ -56,10 +56,6 @@ const placeOf = (server: unknown, asked: Place, natMap: NatMap | undefined): Pla
 
 /** The place that a redirection by a server at `from` names. */
 export const redirectedTo = (address: string, from: Place, natMap: NatMap | undefined): Place => {
-  const colon = address.lastIndexOf(":")
-  const host = address.slice(0, colon)
-  return translated(
-    { host: host === "" || host === "?" ? from.host : host, port: Number(address.slice(colon + 1)) },
-    natMap
-  )
+  const { host, port } = placeOfName(address)
+  return translated({ host: host === "" || host === "?" ? from.host : host, port }, natMap)
 }

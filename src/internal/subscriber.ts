@@ -1,5 +1,6 @@
 /** The one connection for subscriptions: opened with the first subscriber, closed after the last. */
 import { Effect, Exit, Scope } from "effect"
+import type { Redis as Client } from "ioredis"
 import type { RedisError } from "../RedisError.ts"
 import { allOrNothing } from "./allOrNothing.ts"
 import type { Connection, ConnectionState } from "./connection.ts"
@@ -15,8 +16,8 @@ export interface Listener {
   readonly onLost?: ((error: RedisError) => void) | undefined
 }
 
-/** Whether a subscription names one channel, or a glob pattern of channels. */
-export type SubscriptionKind = "channel" | "pattern"
+/** Whether a subscription names one channel, a glob pattern of channels, or a sharded channel of a Cluster. */
+export type SubscriptionKind = "channel" | "pattern" | "shard"
 
 /** Subscribes `listener` until the scope closes. Returns when the server has acknowledged. */
 export type Subscribe = (
@@ -51,6 +52,15 @@ const watchMillis = 5000
 // The server may be gone without a word when the last listener of a channel leaves.
 const unsubscribeMillis = 1000
 
+const commands: Record<SubscriptionKind, {
+  readonly on: (client: Client, name: string) => Promise<unknown>
+  readonly off: (client: Client, name: string) => Promise<unknown>
+}> = {
+  channel: { on: (client, name) => client.subscribe(name), off: (client, name) => client.unsubscribe(name) },
+  pattern: { on: (client, name) => client.psubscribe(name), off: (client, name) => client.punsubscribe(name) },
+  shard: { on: (client, name) => client.ssubscribe(name), off: (client, name) => client.sunsubscribe(name) }
+}
+
 /** Makes `subscribe` over connections that `open` opens, in one go. */
 export const makeSubscriber = (
   open: (onState: (state: ConnectionState) => void) => Effect.Effect<Connection, never, Scope.Scope>
@@ -59,7 +69,11 @@ export const makeSubscriber = (
     const context = yield* Effect.context()
     const run = Effect.runForkWith(context)
     // By kind, then by name: looked up for each message.
-    const topics: Record<SubscriptionKind, Map<string, Topic>> = { channel: new Map(), pattern: new Map() }
+    const topics: Record<SubscriptionKind, Map<string, Topic>> = {
+      channel: new Map(),
+      pattern: new Map(),
+      shard: new Map()
+    }
     let live: Live | undefined
     let closed = false
 
@@ -71,7 +85,7 @@ export const makeSubscriber = (
         "subscribe",
         async (client) => {
           if (!isWanted(topic)) return
-          await (topic.kind === "channel" ? client.subscribe(topic.name) : client.psubscribe(topic.name))
+          await commands[topic.kind].on(client, topic.name)
         },
         { repeatable: true }
       )
@@ -81,7 +95,7 @@ export const makeSubscriber = (
         "unsubscribe",
         async (client) => {
           if (isWanted(topic)) return
-          await (topic.kind === "channel" ? client.unsubscribe(topic.name) : client.punsubscribe(topic.name))
+          await commands[topic.kind].off(client, topic.name)
         },
         { timeoutMillis: unsubscribeMillis }
       )
@@ -116,7 +130,7 @@ export const makeSubscriber = (
             if (!current.ready) return
             current.epoch = state.epoch
             if (state.epoch === 1) return
-            for (const topic of [...topics.channel.values(), ...topics.pattern.values()]) {
+            for (const topic of Object.values(topics).flatMap((some) => [...some.values()])) {
               run(renew(topic, current, state.epoch))
             }
           }),
@@ -128,6 +142,7 @@ export const makeSubscriber = (
           for (const listener of topic.listeners) listener.onMessage(message, channel)
         }
         connection.client.on("message", (channel, message) => deliver(topics.channel.get(channel), channel, message))
+        connection.client.on("smessage", (channel, message) => deliver(topics.shard.get(channel), channel, message))
         connection.client.on(
           "pmessage",
           (pattern, channel, message) => deliver(topics.pattern.get(pattern), channel, message)
@@ -168,7 +183,7 @@ export const makeSubscriber = (
         topic.listeners.delete(listener)
         if (topic.listeners.size > 0) return Effect.void
         topics[topic.kind].delete(topic.name)
-        if (topics.channel.size + topics.pattern.size === 0) return stop()
+        if (topics.channel.size + topics.pattern.size + topics.shard.size === 0) return stop()
         // Without a connection there is nothing to unsubscribe from, and the next one knows no subscriptions.
         return live?.ready === true ? Effect.ignore(unsubscribe(topic, live)) : Effect.void
       })

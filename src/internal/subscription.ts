@@ -14,9 +14,9 @@ export type Subscribable<A> = Channel<A> | ChannelPattern<A>
 /** The name that a caller knows it by. */
 export const nameOf = (of: Subscribable<any>) => of._tag === "Channel" ? of.name : of.pattern
 
-// No hash tag: a classic PUBLISH reaches all nodes of a Cluster, whatever the slot.
-const prefixOf = (namespace: string, { shared }: Subscribable<any>) =>
-  `${shared ? sharedNamespace : namespace}:channel:`
+// No hash tag: a classic PUBLISH reaches all nodes of a Cluster, whatever the slot, and sharded channels are to spread.
+const prefixOf = (namespace: string, of: Subscribable<any>) =>
+  `${of.shared ? sharedNamespace : namespace}:${of._tag === "Channel" && of.sharded ? "sharded" : "channel"}:`
 
 /** The channel as the server has it. */
 export const spell = (namespace: string, channel: Channel<any>): Result.Result<string, InvalidInput> =>
@@ -32,8 +32,9 @@ interface Source {
 
 const sourceOf = (namespace: string, of: Subscribable<any>): Result.Result<Source, InvalidInput> => {
   if (of._tag === "Channel") {
-    const { name } = of
-    return Result.map(spell(namespace, of), (spelled) => ({ kind: "channel", spelled, nameOf: () => name }))
+    const { name, sharded } = of
+    const kind = sharded ? "shard" : "channel"
+    return Result.map(spell(namespace, of), (spelled) => ({ kind, spelled, nameOf: () => name }))
   }
   const prefix = prefixOf(namespace, of)
   return checkName("channel pattern", of.pattern).pipe(

@@ -390,6 +390,26 @@ export const pubSub = <E>(
         assert.deepStrictEqual(yield* collect(pattern, 1), [message(name, "shared")])
       }))
 
+    it.effect("delivers on sharded channels as on others, of which no pattern hears", () =>
+      Effect.gen(function*() {
+        const pubsub = yield* PubSub
+        const Parts = Channel.family((id: string) => `part {${id}}`, Schema.Finite, { sharded: true })
+        const ids = range(1, 20).map(String)
+        const streams = yield* Effect.forEach(ids, (id) => pubsub.subscribeScoped(Parts(id)))
+        const pattern = yield* pubsub.eventsScoped(Channel.pattern("part*", Schema.Finite))
+        const ordinary = yield* pubsub.subscribeScoped(Numbers("part {1}"))
+        for (const id of ids) {
+          assert.strictEqual(yield* pubsub.publish(Parts(id), Number(id)), 1)
+          assert.deepStrictEqual(yield* pubsub.publishAll(Parts(id), [1, 2, 3]), [1, 1, 1])
+        }
+        for (const [i, stream] of streams.entries()) {
+          assert.deepStrictEqual(yield* collect(stream, 4), [i + 1, 1, 2, 3])
+        }
+        yield* pubsub.publish(Numbers("part {1}"), 42)
+        assert.deepStrictEqual(yield* collect(ordinary, 1), [42])
+        assert.deepStrictEqual(yield* collect(pattern, 1), [message("part {1}", 42)])
+      }))
+
     it.effect("subscribes to a pattern as long as the stream runs, with each message's channel", () =>
       Effect.gen(function*() {
         const pubsub = yield* PubSub

@@ -31,6 +31,8 @@ export interface RedisServerOptions {
   readonly unixSocket?: boolean
   /** Default: none. */
   readonly persistence?: "none" | "aof-always" | "aof-everysec"
+  /** The password of `harnessUser`, where servers log in to each other. Default: one of its own. */
+  readonly harnessSecret?: string
 }
 
 /** A line of CLIENT LIST by field. */
@@ -51,6 +53,8 @@ export interface RedisServer {
   readonly version: readonly [major: number, minor: number, patch: number]
   /** Of the process that runs now, or ran last. */
   readonly pid: number
+  /** Paused and stopped as far as it was done through this handle, or the process has ended by itself. */
+  readonly state: "running" | "paused" | "stopped"
   /** What the server has logged since its last start. */
   readonly log: string
   /** Sends a signal (default SIGKILL) and waits until the process is gone. */
@@ -78,7 +82,8 @@ const start = (options: RedisServerOptions = {}): Effect.Effect<RedisServer, nev
 
 export const RedisServer = { start }
 
-const harness = "test-harness"
+/** May do anything on every server, whatever the ACL and passwords are. */
+export const harnessUser = "test-harness"
 
 const launch = async (options: RedisServerOptions) => {
   const binary = findRedisServer()
@@ -86,10 +91,11 @@ const launch = async (options: RedisServerOptions) => {
     throw new Error("No redis-server: install it (apt-get install redis-server), or name one in REDIS_SERVER_BIN")
   }
   const version = versionOf(binary)
-  const secret = randomUUID()
+  const secret = options.harnessSecret ?? randomUUID()
   const directory = await mkdtemp(join(tmpdir(), "redis-"))
   const unix = options.unixSocket === true ? join(directory, "redis.sock") : undefined
   let child: Child | undefined
+  let paused = false
   let log = ""
   const close = async () => {
     await child?.kill("SIGKILL")
@@ -106,6 +112,7 @@ const launch = async (options: RedisServerOptions) => {
       ...(tlsPort === undefined ? [] : ["--tls-port", String(tlsPort)])
     ]
     const server = child = await spawnChild(binary, [...args, ...options.args ?? []], { cwd: directory, directory })
+    paused = false
     log = ""
     for (const output of [server.process.stdout, server.process.stderr]) {
       output.on("data", (chunk) => log = `${log}${chunk}`.slice(-64_000))
@@ -113,7 +120,7 @@ const launch = async (options: RedisServerOptions) => {
     const deadline = performance.now() + 10_000
     while (!server.hasExited()) {
       // The password of our own user tells this server from one that happens to answer on the port.
-      const ready = request(port, [["AUTH", harness, secret], ["PING"]], 1000).then(() => true, () => false)
+      const ready = request(port, [["AUTH", harnessUser, secret], ["PING"]], 1000).then(() => true, () => false)
       if (await ready) return true
       if (performance.now() > deadline) {
         await server.kill("SIGKILL")
@@ -143,7 +150,7 @@ const launch = async (options: RedisServerOptions) => {
     const { port, tlsPort } = await bootSomewhere()
     const credentials = options.password === undefined ? "" : `:${encodeURIComponent(options.password)}@`
     const cli: RedisServer["cli"] = (...command) =>
-      Effect.promise(() => request(port, [["AUTH", harness, secret], command]))
+      Effect.promise(() => request(port, [["AUTH", harnessUser, secret], command]))
     const running = () => {
       if (child === undefined) throw new Error("redis-server was not started")
       return child
@@ -161,6 +168,10 @@ const launch = async (options: RedisServerOptions) => {
       get pid() {
         return running().pid
       },
+      get state() {
+        if (running().hasExited()) return "stopped"
+        return paused ? "paused" : "running"
+      },
       get log() {
         return log
       },
@@ -173,15 +184,21 @@ const launch = async (options: RedisServerOptions) => {
         }
         throw new Error(`redis-server cannot come back on port ${port}:\n${log}`)
       }),
-      pause: Effect.promise(() => running().pause()),
-      resume: Effect.sync(() => running().resume()),
+      pause: Effect.promise(() => {
+        paused = true
+        return running().pause()
+      }),
+      resume: Effect.sync(() => {
+        running().resume()
+        paused = false
+      }),
       cli,
       clients: (filter = () => true) =>
         Effect.map(
           cli("CLIENT", "LIST"),
           (list) =>
             String(list).trim().split("\n").map(clientInfo).filter((client) =>
-              client["user"] !== harness && filter(client)
+              client["user"] !== harnessUser && filter(client)
             )
         )
     }
@@ -209,7 +226,7 @@ const configure = (options: RedisServerOptions, own: {
     options.persistence === undefined || options.persistence === "none"
       ? "appendonly no"
       : `appendonly yes\nappendfsync ${options.persistence === "aof-always" ? "always" : "everysec"}`,
-    `user ${harness} on >${own.secret} ~* &* +@all`,
+    `user ${harnessUser} on >${own.secret} ~* &* +@all`,
     ...(options.acl ?? []).map((rules) => `user ${rules}`)
   ]
   // Redis 6 has DEBUG always on, and no such setting.
