@@ -1,5 +1,6 @@
 /** Whether Redis, and what is built on it, works: probed on the connections in use, reported with reasons. */
 import { Config, Context, DateTime, Duration, Effect, Layer, Option, Result, Schedule, Stream } from "effect"
+import { makeClusterProbe } from "./internal/clusterProbe.ts"
 import { finiteMillis } from "./internal/duration.ts"
 import { oneFlight } from "./internal/flight.ts"
 import { checkName } from "./internal/keys.ts"
@@ -175,7 +176,8 @@ const lateAfter = (deadline: Duration.Duration) => `no answer within ${Duration.
 
 const makeLive = Effect.fnUntraced(function*(settings: Settings) {
   const client = yield* RedisClient
-  const redis = yield* makeRedisProbe(client, settings.deadline, lateAfter(settings.deadline), settings)
+  const makeProbe = client.topology === "cluster" ? makeClusterProbe : makeRedisProbe
+  const redis = yield* makeProbe(client, settings.deadline, lateAfter(settings.deadline), settings)
   return yield* make({ redis, probes: () => probesOf(client) }, settings)
 })
 

@@ -37,6 +37,8 @@ export type RedisDetails = {
   readonly persistence?: "ok" | "failing" | undefined
   readonly connectedClients?: number | undefined
   readonly maxClients?: number | undefined
+  /** In a Cluster, each master's own; what stands beside is of all of them. */
+  readonly masters?: ReadonlyArray<RedisDetails> | undefined
 }
 
 /** How the connection for commands and its server are doing. */
@@ -54,16 +56,31 @@ export interface RedisLimits {
   readonly eviction: boolean
 }
 
+/** A server, and how it is asked. */
+export interface Asked {
+  readonly use: RedisClient["Service"]["use"]
+  readonly info: Effect.Effect<ServerInfo, RedisError>
+  readonly states: RedisClient["Service"]["states"]
+}
+
 /** Asks the server over the connection in use. Whoever asks waits no longer than `deadline`. */
 export const makeRedisProbe = (
   client: RedisClient["Service"],
   deadline: Duration.Duration,
   late: string,
   limits: RedisLimits
+) => makeServerProbe({ use: client.use, info: infoOf(client), states: client.states }, deadline, late, limits)
+
+/** `makeRedisProbe`, of one of several servers. */
+export const makeServerProbe = (
+  client: Asked,
+  deadline: Duration.Duration,
+  late: string,
+  limits: RedisLimits
 ): Effect.Effect<Effect.Effect<RedisFindings>, never, Scope.Scope> =>
   // A question that is late is not repeated but waited for: one is on its way at most, and it lives until the
   // connection's own deadline, which finds out that a connection is dead and replaces it.
-  Effect.map(Effect.all([oneFlight(pingOnce(client), 0), oneFlight(infoOnce(client), 0)]), ([ping, info]) =>
+  Effect.map(Effect.all([oneFlight(pingOnce(client), 0), oneFlight(client.info, 0)]), ([ping, info]) =>
     Effect.scoped(Effect.gen(function*() {
       const seen: Seen = { state: undefined, error: undefined }
       const watch = Stream.runForEach(client.states, (state) =>
@@ -136,7 +153,7 @@ export const describeError = ({ detail, reason }: RedisError): string => {
   return `${failures[reason] ?? `it refuses commands (${reason})`}${code === undefined ? "" : ` (${code})`}`
 }
 
-const pingOnce = (client: RedisClient["Service"]): Effect.Effect<number, RedisError> => {
+const pingOnce = (client: Asked): Effect.Effect<number, RedisError> => {
   // When it was sent last: waiting for a connection, and sending again on the next one, are no latency.
   let sentAt = 0
   // The network's time, whatever clock the program runs on.
@@ -152,7 +169,7 @@ const pingOnce = (client: RedisClient["Service"]): Effect.Effect<number, RedisEr
 }
 
 // A server that is loading its data answers INFO, but the connection does not count as ready then: so the raw client.
-const infoOnce = (client: RedisClient["Service"]): Effect.Effect<ServerInfo, RedisError> =>
+const infoOf = (client: RedisClient["Service"]): Effect.Effect<ServerInfo, RedisError> =>
   Effect.tryPromise({
     try: () => client.raw.info(),
     catch: (cause) => ({ answered: isReply(cause), error: toRedisError("info", cause, true) })

@@ -1,0 +1,76 @@
+/** What the masters of a Cluster tell of themselves, as one. */
+import { type Duration, Effect, Scope, Stream } from "effect"
+import type { RedisClient } from "../RedisClient.ts"
+import {
+  describeError,
+  makeServerProbe,
+  type RedisDetails,
+  type RedisFindings,
+  type RedisLimits
+} from "./redisProbe.ts"
+import { parseInfo } from "./serverInfo.ts"
+
+/** Asks each master over the connection in use. Whoever asks waits no longer than `deadline`. */
+export const makeClusterProbe = (
+  client: RedisClient["Service"],
+  deadline: Duration.Duration,
+  late: string,
+  limits: RedisLimits
+): Effect.Effect<Effect.Effect<RedisFindings>, never, Scope.Scope> =>
+  Effect.map(Effect.scope, (scope) => {
+    const probes = new Map<string, Effect.Effect<RedisFindings>>()
+
+    const probesNow = Effect.flatMap(client.servers, (servers) => {
+      for (const address of probes.keys()) {
+        if (!servers.some((server) => server.address === address)) probes.delete(address)
+      }
+      return Effect.forEach(servers, ({ address, use }) => {
+        const known = probes.get(address)
+        if (known !== undefined) return Effect.succeed(known)
+        const info = Effect.map(use("info", (redis) => redis.info(), { repeatable: true }), parseInfo)
+        return makeServerProbe({ use, info, states: client.states }, deadline, late, limits).pipe(
+          Scope.provide(scope),
+          Effect.tap((probe) => Effect.sync(() => probes.set(address, probe)))
+        )
+      })
+    })
+
+    return Effect.gen(function*() {
+      const [state] = yield* Stream.runCollect(Stream.take(client.states, 1))
+      const reconnects = Math.max((state?.epoch ?? 0) - 1, 0)
+      const asked = yield* Effect.result(probesNow)
+      const details: RedisDetails = {
+        engine: "redis",
+        connection: state?._tag === "Ready" ? "ready" : "connecting",
+        reconnects
+      }
+      if (asked._tag === "Failure") {
+        return { status: "unhealthy", reasons: [describeError(asked.failure)], details }
+      }
+      const found = yield* Effect.all(asked.success, { concurrency: "unbounded" })
+      const reasons = reasonsOf(found)
+      const isWhole = state?._tag === "Ready"
+      if (!isWhole) reasons.unshift("not all hash slots are served")
+      const worst = ["unhealthy", "degraded", "healthy"] as const
+      return {
+        status: isWhole
+          ? worst.find((status) => found.some((one) => one.status === status)) ?? "unhealthy"
+          : "unhealthy",
+        reasons,
+        details: {
+          ...details,
+          latencyMillis: Math.max(...found.map((one) => one.details.latencyMillis ?? 0)),
+          masters: found.map((one) => one.details)
+        }
+      }
+    })
+  })
+
+/** Each reason once, with how many have it. */
+const reasonsOf = (found: ReadonlyArray<RedisFindings>): Array<string> => {
+  const counts = new Map<string, number>()
+  for (const { reasons } of found) {
+    for (const reason of reasons) counts.set(reason, (counts.get(reason) ?? 0) + 1)
+  }
+  return Array.from(counts, ([reason, count]) => `${count} of ${found.length} masters: ${reason}`)
+}
