@@ -15,6 +15,7 @@ import {
 } from "./internal/lockRequest.ts"
 import { monotonicMillis } from "./internal/monotonic.ts"
 import { traced } from "./internal/span.ts"
+import { warnAtStart } from "./internal/startWarnings.ts"
 import {
   type GuardOptions,
   type Lease,
@@ -133,7 +134,10 @@ interface Held extends Taken {
 }
 
 const makeLive = (times: LockTimes) =>
-  Effect.flatMap(RedisClient, (client) => make((wakes) => redisEngine(client, wakes), times))
+  Effect.flatMap(
+    RedisClient,
+    (client) => Effect.andThen(warnAtStart(client, "locks"), make((wakes) => redisEngine(client, wakes), times))
+  )
 
 const make = Effect.fnUntraced(function*(
   engineFor: (wakes: Wakes) => Effect.Effect<LockEngine, never, Scope.Scope>,

@@ -11,6 +11,7 @@ import { openQueue } from "./internal/queueOpening.ts"
 import { makeRedisEngine } from "./internal/queueRedis.ts"
 import { defaults, type JobQueueOptions, settingsOf } from "./internal/queueSettings.ts"
 import { traced } from "./internal/span.ts"
+import { warnAtStart } from "./internal/startWarnings.ts"
 import type { Job } from "./Job.ts"
 import type { JobCancelled, JobFailed, ResultExpired, ResultTimeout } from "./JobErrors.ts"
 import type { EnqueueOptions, JobCounts, JobEvent, JobInfo, JobPage, QueueRef, TakenJob } from "./JobInfo.ts"
@@ -154,7 +155,9 @@ export const JobQueueLive: Layer.Layer<JobQueue, never, RedisClient> = Layer.eff
 
 const makeLive = (settings: QueueSettings) =>
   Effect.gen(function*() {
-    const engine = yield* makeRedisEngine(yield* RedisClient, settings)
+    const client = yield* RedisClient
+    const engine = yield* makeRedisEngine(client, settings)
+    yield* warnAtStart(client, "jobs")
     return attachEngine(JobQueue.of(make(engine)), engine)
   })
 
