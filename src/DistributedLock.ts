@@ -8,15 +8,18 @@ import { memoryEngine } from "./internal/lockMemory.ts"
 import {
   checkGuarded,
   checkGuardTtl,
+  checkSettings,
   checkTimes,
   checkTtl,
   type LockRequest,
+  type LockSettings,
   type LockTimes
 } from "./internal/lockRequest.ts"
 import { monotonicMillis } from "./internal/monotonic.ts"
 import { traced } from "./internal/span.ts"
 import { warnAtStart } from "./internal/startWarnings.ts"
 import {
+  type DistributedLockOptions,
   type GuardOptions,
   type Lease,
   type LeaseOptions,
@@ -30,8 +33,7 @@ import {
 import { RedisClient } from "./RedisClient.ts"
 import type { InvalidInput, RedisError } from "./RedisError.ts"
 
-/** What applies where `LockOptions` say nothing. */
-export type DistributedLockOptions = Pick<LockOptions, "ttl" | "wait">
+export type { DistributedLockOptions } from "./Lease.ts"
 
 /**
  * Locks that processes share. A lock is a lease in the server's time, extended in the background for as long as it is
@@ -101,7 +103,7 @@ export class DistributedLock extends Context.Service<DistributedLock, {
   static readonly layer = (
     options: DistributedLockOptions = {}
   ): Layer.Layer<DistributedLock, InvalidInput, RedisClient> =>
-    Layer.effect(this, Effect.flatMap(Effect.fromResult(checkTimes(options, defaults)), makeLive))
+    Layer.effect(this, Effect.flatMap(Effect.fromResult(checkSettings(options, defaults)), makeLive))
 
   /** `layer` with options read from the configuration. */
   static readonly layerConfig = (
@@ -122,7 +124,7 @@ export const DistributedLockLive: Layer.Layer<DistributedLock, never, RedisClien
   Effect.suspend(() => makeLive(defaults))
 )
 
-const defaults: LockTimes = { ttlMillis: 30_000, waitMillis: 10_000 }
+const defaults: LockSettings = { ttlMillis: 30_000, waitMillis: 10_000, replicas: undefined }
 const holdTime = Metric.timer("redis_lock_hold", { description: "How long a lock was held" })
 const lossCount = Metric.counter("redis_lock_lost", { description: "Locks lost by their holders", incremental: true })
 
@@ -133,10 +135,11 @@ interface Held extends Taken {
   readonly loss: Deferred.Deferred<never, LockLost>
 }
 
-const makeLive = (times: LockTimes) =>
+const makeLive = (times: LockSettings) =>
   Effect.flatMap(
     RedisClient,
-    (client) => Effect.andThen(warnAtStart(client, "locks"), make((wakes) => redisEngine(client, wakes), times))
+    (client) =>
+      Effect.andThen(warnAtStart(client, "locks"), make((wakes) => redisEngine(client, wakes, times.replicas), times))
   )
 
 const make = Effect.fnUntraced(function*(

@@ -1,5 +1,6 @@
 /** What the holder of a lock has, what can go wrong with it, and how it is asked for. */
 import { type Duration, type Effect, Schema } from "effect"
+import type { ReplicaOptions } from "./internal/replicas.ts"
 import type { InvalidInput, RedisError } from "./RedisError.ts"
 
 /** Someone else holds `key` now. */
@@ -95,4 +96,14 @@ export interface GuardOptions {
   readonly ttl?: Duration.Input | undefined
   /** One text for all namespaces on the server. Default: false. */
   readonly shared?: boolean | undefined
+}
+
+/** What applies where `LockOptions` say nothing, and how safe an acquisition is. */
+export interface DistributedLockOptions extends Pick<LockOptions, "ttl" | "wait"> {
+  /**
+   * Has an acquisition wait until so many replicas know of it; it fails as `not-replicated`, and the lock is released,
+   * when they do not in time. So a failover to one of them does not forget the lock; one to another replica may.
+   * Extensions are not waited for. In memory there is nothing to wait for. Default: it does not wait.
+   */
+  readonly replicas?: ReplicaOptions | undefined
 }

@@ -1,5 +1,5 @@
 /** The scoped ioredis connection that every live service is built on. */
-import { Context, Duration, Effect, Layer, PubSub, Random, Result, type Scope, Semaphore, Stream } from "effect"
+import { Context, Duration, Effect, Layer, PubSub, Random, Result, Scope, Semaphore, Stream } from "effect"
 import { type ChainableCommander, Cluster, type CommonRedisOptions, Redis as Client } from "ioredis"
 import {
   addressOf,
@@ -22,7 +22,7 @@ import { toRedisError } from "./internal/failure.ts"
 import { escapeName } from "./internal/keys.ts"
 import { oneServer } from "./internal/oneServer.ts"
 import { registerProbe } from "./internal/probes.ts"
-import { layOut } from "./internal/scriptArguments.ts"
+import { scriptsThrough } from "./internal/runScript.ts"
 import { askSentinels, type Place } from "./internal/sentinel.ts"
 import { ServerClock } from "./internal/serverClock.ts"
 import { parseInfo } from "./internal/serverInfo.ts"
@@ -33,27 +33,14 @@ import { makeReserve, notPossible, spanAttributes, spanOf, usedThrough } from ".
 import { RedisError } from "./RedisError.ts"
 import type { RedisScript, ScriptValues } from "./RedisScript.ts"
 import type { RedisSettings } from "./RedisSettings.ts"
+import type { ScriptOptions, UseOptions } from "./UseOptions.ts"
 
 export type { ConnectionState } from "./internal/connection.ts"
 export type { Listener, Subscribe, SubscriptionKind } from "./internal/subscriber.ts"
+export type { ScriptOptions, UseOptions } from "./UseOptions.ts"
 
 /** ioredis without the commands that would hold up everyone else on the connection; `reserve` has those. */
 export type SharedClient = Omit<Client, Exclusive | `${Exclusive}Buffer`>
-
-/** How a call differs from an ordinary one. */
-export interface UseOptions {
-  /** Running it twice is as good as once, so that it is sent again after a lost reply. Default: false. */
-  readonly repeatable?: boolean | undefined
-  /** The deadline, waiting for a connection included. Default: the connection's `commandTimeout`. */
-  readonly timeout?: Duration.Input | undefined
-  /**
-   * In a Cluster: a key that the call is about, as it is sent. The call then runs on the server that has it, and again on
-   * another when that one refuses it. Without, each command finds its server by its own keys. Elsewhere it changes nothing.
-   */
-  readonly key?: string | undefined
-  /** In a Cluster whose settings say `readFrom: "replica"`: an old value will do. Default: false. */
-  readonly fromReplica?: boolean | undefined
-}
 
 /** A server that takes writes, for commands that have no key, like SCAN or DBSIZE. */
 export interface ServerHandle {
@@ -127,7 +114,7 @@ export class RedisClient extends Context.Service<RedisClient, {
   readonly script: <Key extends string, Arg extends string, Rest extends string, A>(
     script: RedisScript<Key, Arg, Rest, A>,
     values: ScriptValues<Key, Arg, Rest>,
-    options?: UseOptions
+    options?: ScriptOptions
   ) => Effect.Effect<A, RedisError>
   /** A connection of one's own until the scope closes. Waits for a free one, and fails when there is none in time. */
   readonly reserve: Effect.Effect<ReservedClient, RedisError, Scope.Scope>
@@ -227,32 +214,16 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
       ? subscribeHere(kind, name, listener)
       : subscribeToShard?.(name, listener) ?? subscribeHere("channel", name, listener)
 
-  const script: RedisClient["Service"]["script"] = (script, values, options) => {
-    const text = script.text(clock.offsetMillis)
-    const args = layOut(script, values)
-    const keyCount = script.keys.length
-    const slot = deployment.slotOf?.(
-      script.name,
-      args.slice(0, keyCount) as ReadonlyArray<string>,
-      (i) => script.keys[i]!
-    )
-    if (slot instanceof RedisError) return Effect.fail(slot)
-    return Effect.flatMap(
-      use(
-        script.name,
-        (client) => client.evalsha(text.sha, keyCount, ...args),
-        options,
-        { slot, sendInFull: (client) => client.eval(text.lua, keyCount, ...args) }
-      ),
-      (reply) => {
-        const decoded = script.decode(reply)
-        return Result.isSuccess(decoded)
-          ? Effect.succeed(decoded.success)
-          : Effect.fail(unknownReply(script.name, decoded.failure.message))
-      }
-    )
-  }
-
+  const durable = yield* Effect.cached(
+    Effect.uninterruptible(Scope.provide(deployment.openDurable, yield* Effect.scope))
+  )
+  const script = scriptsThrough({
+    use,
+    useDurable: Effect.map(durable, (run) => usedThrough(run, attributes)),
+    slotOf: deployment.slotOf,
+    offsetMillis: () => clock.offsetMillis,
+    commandTimeoutMillis
+  })
   const reserve = makeReserve(
     deployment.openReserved,
     yield* Semaphore.make(settings.maxReserved ?? defaults.maxReserved),
@@ -334,6 +305,3 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
   yield* registerProbe(service, probe)
   return service
 })
-
-const unknownReply = (command: string, detail: string) =>
-  new RedisError({ command, reason: "reply", outcome: "Rejected", detail: `its reply has an unknown shape: ${detail}` })

@@ -11,6 +11,7 @@ import { Schema } from "effect"
  * - `cluster-down`: the cluster does not serve this key now
  * - `cross-slot`: its keys are in different hash slots of the Cluster, and one server has to have them all
  * - `out-of-memory`: `maxmemory` is reached and the server may not evict
+ * - `not-replicated`: the master did it, but fewer replicas than asked for have it in time; a failover may undo it
  * - `no-permission`: the user's ACL rules forbid the command, key or channel
  * - `wrong-type`: the key holds another type of value
  * - `script`: a script failed, or one that runs too long keeps the server busy
@@ -25,6 +26,7 @@ export const RedisErrorReason = Schema.Literals([
   "cluster-down",
   "cross-slot",
   "out-of-memory",
+  "not-replicated",
   "no-permission",
   "wrong-type",
   "script",

@@ -10,7 +10,7 @@ import type { ConnectionState } from "./connection.ts"
 import type { Build, Deployment, Open } from "./deployment.ts"
 import { toRedisError } from "./failure.ts"
 import { commonSlot, slotOf } from "./hashSlot.ts"
-import { nameOfPlace } from "./sentinel.ts"
+import { nameOfPlace, type Place } from "./sentinel.ts"
 
 export interface ClusterDeploymentOptions {
   readonly settings: ClusterSettings
@@ -28,16 +28,19 @@ export const clusterDeployment = (
     ClusterDeploymentOptions
 ): Effect.Effect<Deployment, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const cluster = yield* makeCluster({
-      seeds: settings.nodes.map(({ host, port = 6379 }) => ({ host, port })),
-      natMap: settings.natMap,
-      readFromReplicas: settings.readFrom === "replica",
-      connectTimeoutMillis,
-      commandTimeoutMillis,
-      makeClient,
-      onState,
-      open: (place, { onState, routing }) => open("commands", { place, onState, routing })
-    })
+    const connectAll = (purpose: string, seeds: ReadonlyArray<Place>, onState: (state: ConnectionState) => void) =>
+      makeCluster({
+        seeds,
+        natMap: settings.natMap,
+        readFromReplicas: settings.readFrom === "replica",
+        connectTimeoutMillis,
+        commandTimeoutMillis,
+        makeClient,
+        onState,
+        open: (place, { onState, routing }) => open(purpose, { place, onState, routing })
+      })
+    const seeds = settings.nodes.map(({ host, port = 6379 }) => ({ host, port }))
+    const cluster = yield* connectAll("commands", seeds, onState)
     // The same server for all who publish and subscribe in a namespace: then it knows how many listen.
     const pubSubSlot = slotOf(namespace)
     const { client, run: runEach } = makeClusterClient(makeClient(), cluster.start, commandTimeoutMillis, pubSubSlot)
@@ -64,6 +67,12 @@ export const clusterDeployment = (
           ? runEach(command, send, options)
           : runAt(command, send, options),
       connected: cluster.connected,
+      openDurable: Effect.map(
+        Effect.suspend(() =>
+          connectAll("durable", [...cluster.masters().map(({ place }) => place), ...seeds], () => {})
+        ),
+        (durable) => running(durable.start)
+      ),
       slotOf: commonSlot,
       multi,
       pipeline: (build) =>
@@ -77,12 +86,10 @@ export const clusterDeployment = (
           Effect.fail(nobody("servers")) :
           Effect.succeed(masters.map(({ connection, place }) => ({
             address: nameOfPlace(place),
-            run: (command, send, options) =>
-              connection.calls.run(command, send, { ...options, pinned: true })
+            run: (command, send, options) => connection.calls.run(command, send, { ...options, pinned: true })
           })))
       }),
-      openSubscriptions: (onState) =>
-        open("subscriptions", { onState, place: placeOf(pubSubSlot) }),
+      openSubscriptions: (onState) => open("subscriptions", { onState, place: placeOf(pubSubSlot) }),
       openReserved: (key) =>
         Effect.suspend(() => {
           const slot = key === undefined ? undefined : slotOf(key)

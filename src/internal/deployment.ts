@@ -30,6 +30,8 @@ export interface Deployment {
   /** Runs calls with whoever is in charge. */
   readonly run: Calls["run"]
   readonly connected: Effect.Effect<void, RedisError>
+  /** `run` over connections for writes that wait for replicas, opened by the first one: they hold up each other only. */
+  readonly openDurable: Effect.Effect<Calls["run"], never, Scope.Scope>
   /** The hash slot that all keys have in common; none on one server. */
   readonly slotOf:
     | ((

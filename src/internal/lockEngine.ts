@@ -3,6 +3,7 @@ import { Effect, Exit, Scope, Semaphore } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import type { RedisError } from "../RedisError.ts"
 import * as scripts from "./lockScripts.ts"
+import type { ReplicaWait } from "./replicas.ts"
 
 /** Where a lock's keys are. */
 export interface Place {
@@ -79,7 +80,8 @@ const releaseTimeoutMillis = 2000
 /** Locks on Redis. */
 export const redisEngine = (
   client: RedisClient["Service"],
-  wakes: Wakes
+  wakes: Wakes,
+  replicas: ReplicaWait | undefined
 ): Effect.Effect<LockEngine, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope): LockEngine => {
     const heard = new Set<string>()
@@ -103,7 +105,7 @@ export const redisEngine = (
               patience_ms: patienceMillis,
               arrived
             },
-            { repeatable: true }
+            { repeatable: true, replicas }
           ),
           (reply): Attempt => {
             if (typeof reply === "number") return { held: true, token: reply }

@@ -4,11 +4,17 @@ import { InvalidInput } from "../RedisError.ts"
 import { maxPayloadBytes } from "./codec.ts"
 import { checkMillis } from "./duration.ts"
 import type { Place } from "./lockEngine.ts"
+import { checkReplicas, type ReplicaOptions, type ReplicaWait } from "./replicas.ts"
 
 /** How long a lock's lease lasts, and how long a request waits for it. */
 export interface LockTimes {
   readonly ttlMillis: number
   readonly waitMillis: number
+}
+
+/** What a layer is told. */
+export interface LockSettings extends LockTimes {
+  readonly replicas: ReplicaWait | undefined
 }
 
 /** Its owner is one acquisition, not a program or a fiber. */
@@ -41,6 +47,16 @@ export const checkTimes = (
     : checkMillis("lock wait", given.wait, 0, longestMillis)
   return Result.map(waitMillis, (waitMillis) => ({ ttlMillis: ttlMillis.success, waitMillis }))
 }
+
+/** A layer's options, checked. */
+export const checkSettings = (
+  given: Parameters<typeof checkTimes>[0] & { readonly replicas?: ReplicaOptions | undefined },
+  otherwise: LockTimes
+): Result.Result<LockSettings, InvalidInput> =>
+  Result.map(
+    Result.all([checkTimes(given, otherwise), checkReplicas(given.replicas)]),
+    ([times, replicas]) => ({ ...times, replicas })
+  )
 
 /** What is written under a token. */
 export const checkGuarded = (token: number, value: string): Result.Result<void, InvalidInput> => {

@@ -3,6 +3,7 @@ import type { Effect, Scope, Stream } from "effect"
 import type { RedisError } from "../RedisError.ts"
 import type { Probe } from "./probes.ts"
 import type { JobRecord, Outcome, StoredFailure } from "./queueRecord.ts"
+import type { ReplicaWait } from "./replicas.ts"
 
 /** A job to store. */
 export interface NewJob {
@@ -227,6 +228,8 @@ export interface QueueSettings {
   readonly lastChanceMillis: number
   /** How many batches of transitions are kept for those who listen. */
   readonly eventBatches: number
+  /** How many replicas must have a job before its enqueueing is acknowledged. */
+  readonly replicas: ReplicaWait | undefined
 }
 
 // Workers need the engine that a JobQueue stands on, and its shape is no place for it.

@@ -80,7 +80,7 @@ const makeStore = (
         ? jobs.map((job) => job.record.tenant === undefined ? "" : encodeURIComponent(job.record.tenant)).join("\0")
         : "",
       new_jobs: idsAndRecords(jobs)
-    }, { repeatable: true })
+    }, { repeatable: true, replicas: settings.replicas })
 
   const gather = makeGathering(store)
 

@@ -3,6 +3,7 @@ import { Duration, Result } from "effect"
 import { InvalidInput } from "../RedisError.ts"
 import { notWaitable, waitableMillis } from "./duration.ts"
 import type { QueueSettings } from "./queueEngine.ts"
+import { checkReplicas, type ReplicaOptions } from "./replicas.ts"
 
 /** How long queues remember. */
 export interface JobQueueOptions {
@@ -18,6 +19,13 @@ export interface JobQueueOptions {
   readonly maxCrashes?: number | undefined
   /** How many batches of events a queue keeps for those who listen. Default: 2,000. */
   readonly eventBatches?: number | undefined
+  /**
+   * Has `enqueue` wait until so many replicas have the jobs; it fails as `not-replicated` when they do not in time, though
+   * the master has them: they may run, and a repetition with the same ids adds nothing. So a failover to one of these
+   * replicas loses no job that was acknowledged; one to another replica may. In memory there is nothing to wait for.
+   * Default: it does not wait.
+   */
+  readonly replicas?: ReplicaOptions | undefined
 }
 
 // An id is remembered as long as its outcome: at least for as long as a call for it may be repeated.
@@ -30,7 +38,8 @@ export const defaults: QueueSettings = {
   deadMillis: Duration.toMillis("14 days"),
   maxCrashes: 3,
   lastChanceMillis: 100,
-  eventBatches: 2000
+  eventBatches: 2000,
+  replicas: undefined
 }
 
 /** Options as engines take them, checked. */
@@ -50,15 +59,17 @@ export const settingsOf = (options: JobQueueOptions): Result.Result<QueueSetting
       count("retention.count", retention?.count ?? defaults.outcomeCount, 0),
       millis("deadLetters.age", deadLetters?.age, defaults.deadMillis),
       count("maxCrashes", maxCrashes ?? defaults.maxCrashes, 1),
-      count("eventBatches", eventBatches ?? defaults.eventBatches, 0)
+      count("eventBatches", eventBatches ?? defaults.eventBatches, 0),
+      checkReplicas(options.replicas)
     ]),
-    ([outcomeMillis, outcomeCount, deadMillis, maxCrashes, eventBatches]) => ({
+    ([outcomeMillis, outcomeCount, deadMillis, maxCrashes, eventBatches, replicas]) => ({
       outcomeMillis: Math.max(shortestMemoryMillis, outcomeMillis),
       outcomeCount,
       deadMillis,
       maxCrashes,
       lastChanceMillis: defaults.lastChanceMillis,
-      eventBatches
+      eventBatches,
+      replicas
     })
   )
 }

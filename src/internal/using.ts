@@ -1,9 +1,10 @@
 /** Calls as callers make them: with spans, deadlines in durations, and connections of their own. */
 import { Duration, Effect, Semaphore } from "effect"
 import type { Redis as Client } from "ioredis"
-import type { RedisClient, UseOptions } from "../RedisClient.ts"
+import type { RedisClient } from "../RedisClient.ts"
 import { RedisError } from "../RedisError.ts"
 import type { RedisSettings } from "../RedisSettings.ts"
+import type { UseOptions } from "../UseOptions.ts"
 import { allOrNothing } from "./allOrNothing.ts"
 import type { CallOptions, Calls } from "./call.ts"
 import type { Deployment } from "./deployment.ts"
@@ -32,26 +33,29 @@ export const spanOf = (attributes: Record<string, unknown>, command: string) => 
   "db.operation.name": command
 })
 
-/** `use`, by way of `run`. */
-export const usedThrough = (run: Calls["run"], attributes: Record<string, unknown>) =>
-<A>(
+/** `use`, with what only we know of a call. */
+export type Using = <A>(
   command: string,
   send: (client: Client) => Promise<A>,
   options?: UseOptions,
   more?: Pick<CallOptions, "slot" | "sendInFull">
-): Effect.Effect<A, RedisError> =>
-  traced(
-    run(command, send, {
-      repeatable: options?.repeatable,
-      timeoutMillis: options?.timeout === undefined ? undefined : Duration.toMillis(options.timeout),
-      fromReplica: options?.fromReplica,
-      slot: more?.slot,
-      sendInFull: more?.sendInFull
-    }),
-    `redis ${command}`,
-    "client",
-    spanOf(attributes, command)
-  )
+) => Effect.Effect<A, RedisError>
+
+/** `use`, by way of `run`. */
+export const usedThrough =
+  (run: Calls["run"], attributes: Record<string, unknown>): Using => (command, send, options, more) =>
+    traced(
+      run(command, send, {
+        repeatable: options?.repeatable,
+        timeoutMillis: options?.timeout === undefined ? undefined : Duration.toMillis(options.timeout),
+        fromReplica: options?.fromReplica,
+        slot: more?.slot,
+        sendInFull: more?.sendInFull
+      }),
+      `redis ${command}`,
+      "client",
+      spanOf(attributes, command)
+    )
 
 /** `reserve`, of up to `most` connections at once. */
 export const makeReserve = (

@@ -64,7 +64,8 @@ export const settings = {
   deadMillis: 125_000,
   maxCrashes: 2,
   lastChanceMillis: 5000,
-  eventBatches: 100
+  eventBatches: 100,
+  replicas: undefined
 }
 const leaseMillis = 35_000
 const mostOperations = 30

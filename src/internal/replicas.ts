@@ -1,0 +1,71 @@
+/** Writes that count only when replicas have them. */
+import type { Duration } from "effect"
+import { Effect, Result } from "effect"
+import type { Redis as Client } from "ioredis"
+import { InvalidInput, RedisError } from "../RedisError.ts"
+import { checkMillis } from "./duration.ts"
+
+/** How many replicas must have a write before it counts, and how long they are waited for. */
+export interface ReplicaOptions {
+  /** From 1. */
+  readonly count: number
+  /** From 1 millisecond to a minute. Default: 1 second. */
+  readonly within?: Duration.Input | undefined
+}
+
+/** `ReplicaOptions`, checked. */
+export interface ReplicaWait {
+  readonly count: number
+  readonly millis: number
+}
+
+const defaultMillis = 1000
+const mostReplicas = 1000
+
+/** Refuses what cannot be waited for. */
+export const checkReplicas = (
+  options: ReplicaOptions | undefined
+): Result.Result<ReplicaWait | undefined, InvalidInput> => {
+  if (options === undefined) return Result.succeed(undefined)
+  const { count, within = defaultMillis } = options
+  if (!Number.isInteger(count) || count < 1 || count > mostReplicas) {
+    const problem = `it is not a whole number from 1 to ${mostReplicas}`
+    return Result.fail(new InvalidInput({ input: "replicas.count", problem }))
+  }
+  return Result.map(checkMillis("replicas.within", within, 1, 60_000), (millis) => ({ count, millis }))
+}
+
+const markMillis = 1000
+
+/**
+ * Sends WAIT behind what `send` sends: it is about the writes of its own connection. A repeated call may find everything
+ * done by an earlier one, on another connection; so a mark is written near `key`, which replicas get after that.
+ */
+export const sendAndWait =
+  <A>(send: (client: Client) => Promise<A>, { count, millis }: ReplicaWait, key: string) =>
+  async (client: Client): Promise<readonly [A, number]> => {
+    const [reply, , acknowledged] = await Promise.all([
+      send(client),
+      client.set(markFor(key), "", "PX", markMillis),
+      client.wait(count, millis)
+    ])
+    return [reply, acknowledged]
+  }
+
+// In the same slot.
+const markFor = (key: string) => key.includes("{") ? `${key}:wait` : `{${key}}:wait`
+
+/** The reply, if as many replicas as were wanted have acknowledged. */
+export const requireReplicas = <A>(
+  command: string,
+  { count }: ReplicaWait,
+  [reply, acknowledged]: readonly [A, number]
+): Effect.Effect<A, RedisError> =>
+  acknowledged >= count ? Effect.succeed(reply) : Effect.fail(
+    new RedisError({
+      command,
+      reason: "not-replicated",
+      outcome: "Unknown",
+      detail: `the master has it, and ${acknowledged} of ${count} replicas: a failover may lose it`
+    })
+  )

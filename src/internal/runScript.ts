@@ -1,0 +1,53 @@
+/** Runs scripts by their hash, in full where a server does not know it. */
+import { Duration, Effect, Result } from "effect"
+import type { Redis as Client } from "ioredis"
+import type { RedisClient } from "../RedisClient.ts"
+import { RedisError } from "../RedisError.ts"
+import type { Deployment } from "./deployment.ts"
+import { requireReplicas, sendAndWait } from "./replicas.ts"
+import { layOut } from "./scriptArguments.ts"
+import type { Using } from "./using.ts"
+
+export interface ScriptRunnerOptions {
+  readonly use: Using
+  /** `use`, for writes that wait for replicas. */
+  readonly useDurable: Effect.Effect<Using>
+  readonly slotOf: Deployment["slotOf"]
+  /** By how much the server's time is moved. */
+  readonly offsetMillis: () => number
+  readonly commandTimeoutMillis: number
+}
+
+/** `script`, by way of `use`. */
+export const scriptsThrough = (
+  { commandTimeoutMillis, offsetMillis, slotOf, use, useDurable }: ScriptRunnerOptions
+): RedisClient["Service"]["script"] =>
+(script, values, options) => {
+  const text = script.text(offsetMillis())
+  const args = layOut(script, values)
+  const keyCount = script.keys.length
+  const slot = slotOf?.(script.name, args.slice(0, keyCount) as ReadonlyArray<string>, (i) => script.keys[i]!)
+  if (slot instanceof RedisError) return Effect.fail(slot)
+  const byHash = (client: Client) => client.evalsha(text.sha, keyCount, ...args)
+  const inFull = (client: Client) => client.eval(text.lua, keyCount, ...args)
+  const replicas = options?.replicas
+  const reply = replicas === undefined
+    ? use(script.name, byHash, options, { slot, sendInFull: inFull })
+    : Effect.flatMap(useDurable, (use) =>
+      Effect.flatMap(
+        use(script.name, sendAndWait(byHash, replicas, String(args[0])), {
+          ...options,
+          timeout: Duration.toMillis(options?.timeout ?? commandTimeoutMillis) + replicas.millis
+        }, { slot, sendInFull: sendAndWait(inFull, replicas, String(args[0])) }),
+        (replies) => requireReplicas(script.name, replicas, replies)
+      ))
+  return Effect.flatMap(reply, (reply) => {
+    const decoded = script.decode(reply)
+    return Result.isSuccess(decoded)
+      ? Effect.succeed(decoded.success)
+      : Effect.fail(unknownReply(script.name, decoded.failure.message))
+  })
+}
+
+const unknownReply = (command: string, detail: string) =>
+  new RedisError({ command, reason: "reply", outcome: "Rejected", detail: `its reply has an unknown shape: ${detail}` })
