@@ -1,6 +1,6 @@
 /** Jobs and locks that count only when replicas have them. */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Schema } from "effect"
+import { Context, type Duration, Effect, Fiber, Layer, Schema } from "effect"
 import { DistributedLock } from "../src/DistributedLock.ts"
 import * as Job from "../src/Job.ts"
 import { JobQueue } from "../src/JobQueue.ts"
@@ -30,26 +30,33 @@ const start = Effect.gen(function*() {
     yield* Effect.sleep("10 millis")
   }
   yield* caughtUp({ master, replica })
-  const context = yield* Layer.build(
-    Layer.mergeAll(
-      JobQueue.layer({ replicas: { count: 1, within: "200 millis" } }),
-      DistributedLock.layer({ replicas: { count: 1, within: "200 millis" } })
-    ).pipe(Layer.provideMerge(RedisClient.layer({ url: master.url })))
-  )
+  const client = yield* Layer.build(RedisClient.layer({ url: master.url }))
+  const services = (within: Duration.Input) =>
+    Effect.map(
+      Layer.build(
+        Layer.mergeAll(
+          JobQueue.layer({ replicas: { count: 1, within } }),
+          DistributedLock.layer({ replicas: { count: 1, within } })
+        )
+      ).pipe(Effect.provideContext(client)),
+      (context) => ({ queue: Context.get(context, JobQueue), locks: Context.get(context, DistributedLock) })
+    )
   return {
     master,
     replica,
-    queue: Context.get(context, JobQueue),
-    locks: Context.get(context, DistributedLock),
-    client: Context.get(context, RedisClient)
+    client: Context.get(client, RedisClient),
+    /** For a replica that answers. */
+    patient: yield* services("5 seconds"),
+    /** For one that does not. */
+    hasty: yield* services("100 millis")
   }
 })
 
 describe("With replicas to wait for", () => {
   it.live("a replica has the job when its enqueueing is acknowledged", () =>
     Effect.scoped(Effect.gen(function*() {
-      const { queue, replica } = yield* start
-      const ids = yield* Effect.forEach(["a", "b", "c"], (to) => queue.enqueue(Mail, to), { concurrency: 3 })
+      const { patient, replica } = yield* start
+      const ids = yield* Effect.forEach(["a", "b", "c"], (to) => patient.queue.enqueue(Mail, to), { concurrency: 3 })
       for (const id of ids) {
         assert.include(String(yield* replica.cli("HGET", "app:queue:{mail}:jobs", id)), id.slice(0, 0))
       }
@@ -58,35 +65,35 @@ describe("With replicas to wait for", () => {
 
   it.live("a job that no replica has in time fails as not-replicated, and may be enqueued again", () =>
     Effect.scoped(Effect.gen(function*() {
-      const { client, master, queue, replica } = yield* start
-      yield* queue.enqueue(Mail, "first", { id: "0" })
+      const { client, hasty, master, patient, replica } = yield* start
+      yield* patient.queue.enqueue(Mail, "first", { id: "0" })
       yield* replica.pause
-      const enqueueing = yield* Effect.forkChild(Effect.flip(queue.enqueue(Mail, "ada", { id: "1" })))
+      const enqueueing = yield* Effect.forkChild(Effect.flip(hasty.queue.enqueue(Mail, "ada", { id: "1" })))
       // Meanwhile other commands go their way.
       while ((yield* client.use("hlen", (redis) => redis.hlen("app:queue:{mail}:jobs"))) < 2) yield* Effect.yieldNow
       assert.isUndefined(enqueueing.pollUnsafe())
       const error = yield* Fiber.join(enqueueing)
       assert.deepInclude(error, { _tag: "RedisError", reason: "not-replicated", outcome: "Unknown" })
-      assert.strictEqual((yield* queue.counts(Mail)).waiting, 2)
+      assert.strictEqual((yield* patient.queue.counts(Mail)).waiting, 2)
       // On a connection that has written nothing yet, for which a bare WAIT would be content.
       yield* master.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-      const again = yield* Effect.flip(queue.enqueue(Mail, "ada", { id: "1" }))
+      const again = yield* Effect.flip(hasty.queue.enqueue(Mail, "ada", { id: "1" }))
       assert.propertyVal(again, "reason", "not-replicated")
       yield* caughtUp({ master, replica })
-      assert.strictEqual(yield* queue.enqueue(Mail, "ada", { id: "1" }), "1")
-      assert.strictEqual((yield* queue.counts(Mail)).waiting, 2)
+      assert.strictEqual(yield* patient.queue.enqueue(Mail, "ada", { id: "1" }), "1")
+      assert.strictEqual((yield* patient.queue.counts(Mail)).waiting, 2)
     })))
 
   it.live("a lock that no replica knows of in time is not taken", () =>
     Effect.scoped(Effect.gen(function*() {
-      const { locks, master, replica } = yield* start
-      yield* locks.withLock("a")(Effect.void)
+      const { hasty, master, patient, replica } = yield* start
+      yield* patient.locks.withLock("a")(Effect.void)
       yield* replica.pause
-      const error = yield* Effect.flip(locks.withLock("a")(Effect.die("not held")))
+      const error = yield* Effect.flip(hasty.locks.withLock("a")(Effect.die("not held")))
       assert.propertyVal(error, "reason", "not-replicated")
-      assert.isTrue((yield* locks.inspect("a"))._tag === "None")
+      assert.isTrue((yield* hasty.locks.inspect("a"))._tag === "None")
       yield* caughtUp({ master, replica })
-      yield* locks.withLock("a")(Effect.void)
+      yield* patient.locks.withLock("a")(Effect.void)
     })))
 
   it.effect.each<[number, string]>([[0, "1 second"], [1.5, "1 second"], [NaN, "1 second"], [1, "0 millis"], [

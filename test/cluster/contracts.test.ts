@@ -1,14 +1,13 @@
 /** Every service keeps its contract on a Redis Cluster of three masters and three replicas. */
-import { afterAll, beforeAll } from "@effect/vitest"
-import { Effect, Exit, Scope } from "effect"
+import { beforeAll } from "@effect/vitest"
+import { Effect } from "effect"
+import type { RedisSettings } from "../../src/RedisSettings.ts"
 import { contracts } from "../support/contracts.ts"
-import { RedisCluster } from "../support/redisCluster.ts"
+import { sharedClusterNodes } from "../support/sharedRedis.ts"
 
-const scope = Scope.makeUnsafe()
-let cluster: RedisCluster
+let settings: RedisSettings = {}
 beforeAll(async () => {
-  cluster = await Effect.runPromise(Scope.provide(RedisCluster.start(), scope))
+  settings = { cluster: { nodes: await Effect.runPromise(sharedClusterNodes()) } }
 }, 30_000)
-afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
-contracts("cluster", () => ({ url: cluster.url }))
+contracts("cluster", () => settings)

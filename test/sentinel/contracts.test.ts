@@ -1,14 +1,13 @@
 /** Every service keeps its contract on the master that Sentinels name. */
-import { afterAll, beforeAll } from "@effect/vitest"
-import { Effect, Exit, Scope } from "effect"
+import { beforeAll } from "@effect/vitest"
+import { Effect } from "effect"
+import type { RedisSettings } from "../../src/RedisSettings.ts"
 import { contracts } from "../support/contracts.ts"
-import { RedisSentinel } from "../support/redisSentinel.ts"
+import { sharedSentinels } from "../support/sharedRedis.ts"
 
-const scope = Scope.makeUnsafe()
-let sentinel: RedisSentinel
+let settings: RedisSettings = {}
 beforeAll(async () => {
-  sentinel = await Effect.runPromise(Scope.provide(RedisSentinel.start(), scope))
+  settings = { sentinel: await Effect.runPromise(sharedSentinels()) }
 }, 30_000)
-afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
 
-contracts("sentinel", () => ({ url: sentinel.url }))
+contracts("sentinel", () => settings)

@@ -1,7 +1,7 @@
 /** The servers of a Redis Cluster, how they become one, and what each of them thinks of the others. */
 import { Effect } from "effect"
 import { slotCount } from "./clusterSlot.ts"
-import type { RedisServer } from "./redisServer.ts"
+import { isRunning, type RedisServer, tell } from "./redisServer.ts"
 import type { Reply } from "./resp.ts"
 import { until } from "./until.ts"
 
@@ -26,12 +26,6 @@ export interface NodeView {
   /** First and last of each range. */
   readonly slots: ReadonlyArray<readonly [first: number, last: number]>
 }
-
-/** Tells a running server to do something. Rejects on an error reply. */
-export const tell = (server: RedisServer, ...command: ReadonlyArray<string | number>): Promise<Reply> =>
-  Effect.runPromise(server.cli(...command))
-
-export const isRunning = ({ state }: RedisServer): boolean => state === "running"
 
 export const makeNode = (server: RedisServer, tls: boolean): Effect.Effect<ClusterNode> =>
   Effect.map(server.cli("CLUSTER", "MYID"), (id) =>
@@ -94,13 +88,10 @@ export const join = (nodes: ReadonlyArray<ClusterNode>, masters: number): Effect
         )
       )
     )
-    yield* Effect.all(
-      nodes.slice(masters).map((replica, i) => {
-        const master = nodes[i % masters]?.id ?? ""
-        return until(`Node ${replica.port} replicates ${master}`, () => tell(replica, "CLUSTER", "REPLICATE", master))
-      }),
-      { concurrency: "unbounded" }
-    )
+    yield* Effect.forEach(nodes.slice(masters), (replica, i) => {
+      const master = nodes[i % masters]?.id ?? ""
+      return until(`Node ${replica.port} replicates ${master}`, () => tell(replica, "CLUSTER", "REPLICATE", master))
+    }, { concurrency: "unbounded" })
   })
 
 /** Waits until the running nodes agree on who has which slots, who replicates whom, and who is gone; and all links stand. */
@@ -116,16 +107,26 @@ const checkSettled = async (nodes: ReadonlyArray<ClusterNode>) => {
     for (const other of nodes) checkOther(node, other, views[i]?.find(({ id }) => id === other.id))
     if (views[i]?.length !== nodes.length) throw new Error(`Node ${node.port} knows strangers`)
   }
-  await Promise.all(running.map(async (node, i) => {
+  const view = views[0] ?? []
+  const serving = running.filter(({ id }) => {
+    const self = view.find((other) => other.id === id)
+    return view.some((other) => other.id === (self?.masterId ?? id) && other.slots.length > 0)
+  })
+  await Promise.all(running.map(async (node) => {
     const info = String(await tell(node, "CLUSTER", "INFO"))
     if (!info.includes("cluster_state:ok")) throw new Error(`To node ${node.port} the Cluster is down`)
-    const self = views[i]?.find(({ id }) => id === node.id)
-    const following = running.filter(({ id }) => views[i]?.find((view) => view.id === id)?.masterId === node.id)
+    const slots = JSON.stringify(await tell(node, "CLUSTER", "SLOTS"))
+    const hidden = serving.find(({ id }) => !slots.includes(id))
+    if (hidden !== undefined) throw new Error(`Node ${node.port} does not tell clients of ${hidden.port}`)
+    const self = view.find(({ id }) => id === node.id)
+    const following = running.filter(({ id }) => view.some((other) => other.id === id && other.masterId === node.id))
     const [role, , online, link] = await Effect.runPromise(roleOf(node))
     if (self?.flags.has("master") === true) {
       const missing = following.length - (Array.isArray(online) ? online.length : 0)
       if (role !== "master" || missing > 0) throw new Error(`Master ${node.port} misses ${missing} replicas`)
-    } else if (link !== "connected") throw new Error(`Replica ${node.port} is not linked to its master: ${link}`)
+    } else if (link !== "connected") {
+      throw new Error(`Replica ${node.port} is not linked to its master: ${String(link)}`)
+    }
   }))
 }
 
@@ -145,4 +146,4 @@ const checkOther = (node: ClusterNode, other: ClusterNode, view: NodeView | unde
 const spell = (view: ReadonlyArray<NodeView>) =>
   view.map(({ flags, id, masterId, slots }) =>
     [id, flags.has("master") ? "master" : masterId, ...slots.map((range) => range.join("-"))].join(" ")
-  ).sort().join("\n")
+  ).toSorted().join("\n")

@@ -1,9 +1,9 @@
 /** A real Redis Cluster of a test's own, whose nodes it may kill, stop and restart, and whose slots it may move. */
 import { Effect, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
-import { type ClusterNode, isRunning, join, makeNode, selfOf, settle, tell } from "./clusterNode.ts"
+import { type ClusterNode, join, makeNode, selfOf, settle } from "./clusterNode.ts"
 import { slotOf } from "./clusterSlot.ts"
-import { harnessUser, RedisServer, type RedisServerOptions } from "./redisServer.ts"
+import { isRunning, RedisServer, type RedisServerOptions, replicationSettings, tell } from "./redisServer.ts"
 import { beginMigration, type SlotMigration } from "./slotMigration.ts"
 import { until } from "./until.ts"
 
@@ -91,10 +91,9 @@ const startNode = (options: RedisClusterOptions, secret: string, index: number) 
       "cluster-node-timeout": nodeTimeoutMillis,
       // However long a replica was cut off: it may take over.
       "cluster-replica-validity-factor": 0,
-      // Redis 7 would wait 5 seconds for more replicas to come.
-      "repl-diskless-sync-delay": 0,
-      masteruser: harnessUser,
-      masterauth: secret,
+      // Clients are not told of a replica that has received nothing yet; a ping every second is something.
+      "repl-ping-replica-period": 1,
+      ...replicationSettings(secret),
       ...(tls === undefined ? {} : { "tls-cluster": "yes", "tls-replication": "yes" })
     }
     const server = yield* RedisServer.start({
@@ -138,7 +137,7 @@ const makeCluster = (
       const [owner] = all
         .filter(({ view }) => view.flags.has("master") && view.slots.some(([a, b]) => a <= slot && slot <= b))
         // A master that was deposed, and has not heard of it yet, has the lower epoch.
-        .sort((a, b) => b.view.epoch - a.view.epoch)
+        .toSorted((a, b) => b.view.epoch - a.view.epoch)
       return owner === undefined
         ? Effect.die(new Error(`No running node has slot ${slot}`))
         : Effect.succeed(owner.node)

@@ -1,7 +1,14 @@
 /** A real master with replicas under the eyes of real Sentinels, of a test's own, all of which it may kill and stop. */
 import { Effect, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
-import { harnessUser, isRunning, RedisServer, type RedisServerOptions, tell } from "./redisServer.ts"
+import {
+  harnessUser,
+  isRunning,
+  RedisServer,
+  type RedisServerOptions,
+  replicationSettings,
+  tell
+} from "./redisServer.ts"
 import { request } from "./resp.ts"
 import { masterPort, type Sentinel, settle } from "./sentinelState.ts"
 import { until } from "./until.ts"
@@ -64,7 +71,7 @@ const start = (options: RedisSentinelOptions = {}): Effect.Effect<RedisSentinel,
     ], { concurrency: "unbounded" })
     const [master, ...others] = servers
     if (master === undefined) return yield* Effect.die(new Error("There is no master"))
-    yield* Effect.all(others.map((server) => replicate(server, master, linkPort(options, master))), {
+    yield* Effect.forEach(others, (server) => replicate(server, master, linkPort(options, master)), {
       concurrency: "unbounded"
     })
     yield* watch(options, { name, secret, sentinels, master })
@@ -136,8 +143,7 @@ const startServer = (options: RedisSentinelOptions, secret: string) =>
       secret,
       tls: usesTls(options) ? options.tls : undefined,
       linksOverTls: usesTls(options),
-      // Redis 7 would wait 5 seconds for more replicas to come.
-      settings: { masteruser: harnessUser, masterauth: secret, "repl-diskless-sync-delay": "0" }
+      settings: replicationSettings(secret)
     }),
     ...(options.persistence === undefined ? {} : { persistence: options.persistence })
   })

@@ -82,6 +82,22 @@ const start = (options: RedisServerOptions = {}): Effect.Effect<RedisServer, nev
 
 export const RedisServer = { start }
 
+/** Further settings of servers that replicate each other, and have the same `harnessSecret`. */
+export const replicationSettings = (harnessSecret: string): Readonly<Record<string, string>> => ({
+  masteruser: harnessUser,
+  masterauth: harnessSecret,
+  // Without a disk in between, Redis waits for more replicas first, and counts one as online that it may send nothing to
+  // for another second. The files in between would be loaded at the next start.
+  "repl-diskless-sync": "no",
+  "rdb-del-sync-files": "yes"
+})
+
+export const isRunning = ({ state }: RedisServer): boolean => state === "running"
+
+/** `cli` for code that waits in promises. Rejects on an error reply. */
+export const tell = (server: RedisServer, ...command: ReadonlyArray<string | number>): Promise<Reply> =>
+  Effect.runPromise(server.cli(...command))
+
 /** May do anything on every server, whatever the ACL and passwords are. */
 export const harnessUser = "test-harness"
 

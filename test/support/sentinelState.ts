@@ -84,9 +84,11 @@ const checkSentinel = async (
     }
   }
   for (const other of sentinels) {
-    if (other === sentinel || !isRunning(other)) continue
+    if (other === sentinel) continue
     const flags = knownSentinels.find(({ runid }) => runid === other.id)?.["flags"]
-    if (flags !== "sentinel") throw new Error(`Sentinel ${other.port}, ${as}, is ${flags}`)
+    if (isRunning(other) ? flags !== "sentinel" : flags?.includes("s_down") !== true) {
+      throw new Error(`Sentinel ${other.port}, ${as}, is ${flags}`)
+    }
   }
   // Rejects when there are too few to decide.
   await tell(sentinel, "SENTINEL", "CKQUORUM", name)

@@ -1,7 +1,7 @@
 /** Moving a slot of a Redis Cluster to another master, in steps, so that tests can stop half-way. */
 import { Effect } from "effect"
-import { type ClusterNode, isRunning } from "./clusterNode.ts"
-import { harnessUser } from "./redisServer.ts"
+import type { ClusterNode } from "./clusterNode.ts"
+import { harnessUser, isRunning } from "./redisServer.ts"
 
 export interface SlotMigration {
   readonly slot: number
