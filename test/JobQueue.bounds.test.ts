@@ -213,15 +213,47 @@ describe("A holder that cannot reach its queue", () => {
     }).pipe(Effect.scoped))
 })
 
+describe("Ids", () => {
+  const start = Date.UTC(2026, 0, 1)
+
+  it("are short, differ, and sort as they were made, wherever the clock goes", () => {
+    const time = fc.oneof(
+      fc.nat({ max: 5000 }).map((millis) => start + millis),
+      fc.constantFrom(0, start - 1e9, 2.8e12)
+    )
+    fc.assert(fc.property(fc.array(time, { minLength: 2 }), (times) => {
+      const make = makeIds()
+      const ids = times.map((time) => make(time))
+      for (const id of ids) assert.match(id, /^[-0-9A-Z_a-z]{14}$/)
+      assert.deepStrictEqual(ids, [...new Set(ids)].toSorted())
+    }))
+  })
+
+  it("sort by the second when different processes make them", () => {
+    const ids = Array.from({ length: 100 }, (_, i) => makeIds()(start + i * 1000))
+    assert.deepStrictEqual(ids, ids.toSorted())
+  })
+
+  it("differ when more are made than fit in a second, and do not go back in the next", () => {
+    const make = makeIds()
+    const ids = Array.from({ length: 64 ** 3 + 10 }, () => make(start))
+    ids.push(make(start + 1000))
+    assert.strictEqual(new Set(ids).size, ids.length)
+    assert.isTrue(ids.every((id, i) => i === 0 || ids[i - 1]! < id))
+  })
+})
+
 describe("The ids of an event", () => {
   it("are read as they were written, whether they were made together or not", () => {
     const make = makeIds()
     const text = fc.string({ unit: "grapheme", minLength: 1 }).filter((id) => !/\p{Cc}/u.test(id))
-    const made = fc.array(fc.nat({ max: 2 }), { minLength: 1 }).map((times) => times.map((time) => make(1e12 + time)))
+    const made = fc.array(fc.nat({ max: 2 }), { minLength: 1 }).map((times) =>
+      times.map((time) => make(2e12 + 1000 * time))
+    )
     fc.assert(fc.property(fc.oneof(made, fc.array(text, { minLength: 1 })), (ids) => {
       assert.deepStrictEqual(readIds(shortened(ids) || ids.join("\0")), ids)
     }))
-    const together = Array.from({ length: 1000 }, () => make(2e12))
+    const together = Array.from({ length: 1000 }, () => make(3e12))
     assert.isBelow(shortened(together).length, 4100)
     assert.deepStrictEqual(readIds(shortened(together)), together)
   })

@@ -19,6 +19,8 @@ const workers = (
   options: JobWorkerOptions & QueuesOnRedis = {}
 ) => Layer.provideMerge(JobWorker.layer(handlers, { shutdown: 50, ...options }), queuesOnRedis(options))
 
+const texts = (count: number) => Array.from({ length: count }, (_, i) => String(i))
+
 /** How often the server has run a command. */
 const callsOf = (server: RedisServer, command: string) =>
   Effect.map(server.cli("INFO", "commandstats"), (info) => {
@@ -255,6 +257,22 @@ describe("JobQueue's commands", () => {
         assert.strictEqual(new Set(ids).size, 500)
         assert.strictEqual(yield* queue.size(Text), 501)
         assert.isAtMost((yield* callsOf(server, "evalsha")) - before, 5)
+      }).pipe(Effect.provide(queuesOnRedis({ url: server.url })))
+    }).pipe(Effect.scoped))
+
+  it.live("are two calls for callers who come back together, so that server and callers work at once", () =>
+    Effect.gen(function*() {
+      const server = yield* RedisServer.start()
+      yield* Effect.gen(function*() {
+        const queue = yield* JobQueue
+        const rounds = 40
+        const caller = Effect.forEach(texts(rounds), (text) => queue.enqueue(Text, text), { discard: true })
+        const before = yield* callsOf(server, "evalsha")
+        yield* Effect.forEach(texts(50), () => caller, { concurrency: "unbounded", discard: true })
+        assert.strictEqual(yield* queue.size(Text), 50 * rounds)
+        const calls = (yield* callsOf(server, "evalsha")) - before
+        assert.isAtLeast(calls, 1.5 * rounds)
+        assert.isAtMost(calls, 2.5 * rounds)
       }).pipe(Effect.provide(queuesOnRedis({ url: server.url })))
     }).pipe(Effect.scoped))
 })

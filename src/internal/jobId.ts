@@ -13,24 +13,33 @@ const spell = (value: number, length: number): string => {
   return text
 }
 
-/** In how many characters ids differ that were made at the same time. */
-export const idTailLength = 4
-const counterLimit = 64 ** idTailLength
+/** 2025 in seconds since 1970: counted from there, they need a character less until 2059. */
+const firstSecond = 1_735_689_600
+const counterLimit = 64 ** 3
 
-/** Makes ids of 17 characters: 42 bits of time (until 2109), 36 bits of this process, 24 bits of a counter that starts anywhere. */
+/**
+ * Makes ids of 14 characters, all that Redis holds in 16 bytes: 30 bits of seconds, 36 bits of this process, 18 bits of a
+ * counter. It begins each second at the same place, which is this process' own: two that drew the same 36 bits still make
+ * different ids, unless those places are closer to each other than the ids that they make in a second are many.
+ */
 export const makeIds = (): (nowMillis: number) => string => {
   const random = crypto.getRandomValues(new Uint32Array(3))
   const process = spell(random[0]! * 16 + random[1]! % 16, 6)
-  let counter = random[2]! % counterLimit
-  let lastMillis = 0
-  let head = ""
+  const counterStart = random[2]! % (counterLimit / 2)
+  let second = 0
+  let head = spell(second, 5) + process
+  let counter = counterStart - 1
+  const begin = (next: number) => {
+    second = next
+    head = spell(second, 5) + process
+    counter = counterStart
+  }
   return (nowMillis) => {
-    // A clock that steps back must not bring old ids again.
-    if (nowMillis > lastMillis) {
-      lastMillis = nowMillis
-      head = spell(nowMillis, 7) + process
-    }
-    counter = (counter + 1) % counterLimit
-    return head + spell(counter, idTailLength)
+    const now = Math.floor(nowMillis / 1000) - firstSecond
+    counter++
+    // A clock that steps back must not bring old ids again; and who makes more than fit into a second is ahead of it.
+    if (now > second) begin(now)
+    else if (counter === counterLimit) begin(second + 1)
+    return head + spell(counter, 3)
   }
 }

@@ -35,13 +35,24 @@ const noMeta: JobMeta = {}
 const escaped = (text: string | undefined): string => text === undefined ? "" : encodeURIComponent(text)
 const unescaped = (text: string): string | undefined => text === "" ? undefined : decodeURIComponent(text)
 
+// Many jobs of one moment are written together, and to spell it takes longer than the rest of a record.
+let lastTime = 0
+let lastTimeText = "0"
+const timeText = (millis: number): string => {
+  if (millis !== lastTime) {
+    lastTime = millis
+    lastTimeText = millis.toString(36)
+  }
+  return lastTimeText
+}
+
 /**
  * `1;crashes;failures;generation;place;enqueuedAt;tenant;name;meta\npayload`. What scripts read or change comes first, at
  * fixed places; `place` is the priority, with an `l` when last in is first out. Short, as there are many: no crashes or
  * failures are nothing, and times stand in base 36. No record of any version holds a NUL. See `queueLua.ts`.
  */
 export const writeRecord = (record: Omit<JobRecord, "failures" | "crashes">): string =>
-  `1;;;;${record.priority}${record.lifo ? "l" : ""};${record.enqueuedAt.toString(36)};${escaped(record.tenant)};${
+  `1;;;;${record.priority}${record.lifo ? "l" : ""};${timeText(record.enqueuedAt)};${escaped(record.tenant)};${
     escaped(record.name)
   };${record.meta === noMeta ? "" : JSON.stringify(record.meta)}\n${record.payload}`
 
