@@ -1,5 +1,5 @@
 /** The scoped ioredis connection that every live service is built on. */
-import { Context, Duration, Effect, Layer, PubSub, Random, Result, Scope, Semaphore, Stream } from "effect"
+import { Context, Duration, Effect, Layer, PubSub, Random, type Result, Scope, Semaphore, Stream } from "effect"
 import { type ChainableCommander, Cluster, type CommonRedisOptions, Redis as Client } from "ioredis"
 import {
   addressOf,
@@ -17,7 +17,6 @@ import { concealed, connect, type ConnectionState } from "./internal/connection.
 import type { Deployment, Open } from "./internal/deployment.ts"
 import { duplicate, duplicateCluster } from "./internal/duplicate.ts"
 import { credentialsFrom, locateBoth } from "./internal/endpoint.ts"
-import type { Exclusive } from "./internal/exclusive.ts"
 import { toRedisError } from "./internal/failure.ts"
 import { escapeName } from "./internal/keys.ts"
 import { oneServer } from "./internal/oneServer.ts"
@@ -31,39 +30,18 @@ import { traced } from "./internal/span.ts"
 import { makeSubscriber, type Subscribe } from "./internal/subscriber.ts"
 import { makeReserve, notPossible, spanAttributes, spanOf, usedThrough } from "./internal/using.ts"
 import { RedisError } from "./RedisError.ts"
-import type { RedisScript, ScriptValues } from "./RedisScript.ts"
 import type { RedisSettings } from "./RedisSettings.ts"
-import type { ScriptOptions, UseOptions } from "./UseOptions.ts"
+import type { ReservedClient, RunScript, ServerHandle, Use } from "./UseOptions.ts"
 
 export type { ConnectionState } from "./internal/connection.ts"
 export type { Listener, Subscribe, SubscriptionKind } from "./internal/subscriber.ts"
-export type { ScriptOptions, UseOptions } from "./UseOptions.ts"
-
-/** ioredis without the commands that would hold up everyone else on the connection; `reserve` has those. */
-export type SharedClient = Omit<Client, Exclusive | `${Exclusive}Buffer`>
-
-/** A server that takes writes, for commands that have no key, like SCAN or DBSIZE. */
-export interface ServerHandle {
-  /** `host:port`, or the path of a socket. */
-  readonly address: string
-  readonly use: RedisClient["Service"]["use"]
-}
+export type { ReservedClient, ScriptOptions, ServerHandle, SharedClient, Use, UseOptions } from "./UseOptions.ts"
 
 /** ioredis' options for `duplicate`; it always connects before it is handed out. */
 export type DuplicateOptions = Omit<CommonRedisOptions, "replyMapping">
 
 /** ioredis' options for `duplicateCluster`. */
 export type DuplicateClusterOptions = PlainClusterOptions
-
-/** A connection of one's own: it may block, watch and run transactions. */
-export interface ReservedClient {
-  /** Calls the client. Give a blocking command a `timeout` that is longer than it may block. */
-  readonly use: <A>(
-    command: string,
-    f: (client: Client) => Promise<A>,
-    options?: UseOptions
-  ) => Effect.Effect<A, RedisError>
-}
 
 /** The connection itself, for what the services do not offer. */
 export class RedisClient extends Context.Service<RedisClient, {
@@ -74,11 +52,7 @@ export class RedisClient extends Context.Service<RedisClient, {
   /** Spells a key as `Redis` and the services do: `key("user", "123")` is `<namespace>:user:123`. */
   readonly key: (...parts: ReadonlyArray<string>) => string
   /** Calls ioredis; `command` names the call in errors and spans. Keys are sent as they are: spell them with `key`. */
-  readonly use: <A>(
-    command: string,
-    f: (client: SharedClient) => Promise<A>,
-    options?: UseOptions
-  ) => Effect.Effect<A, RedisError>
+  readonly use: Use
   /**
    * The ioredis client. It has no offline queue: calls fail while there is no connection. `use` waits and types errors.
    * In a Cluster, it sends each command to the server of its keys.
@@ -111,11 +85,7 @@ export class RedisClient extends Context.Service<RedisClient, {
    * Runs a script by its hash; its text goes only to a server that does not know it yet. In a Cluster, all keys have to
    * be in one slot, or it fails as `cross-slot`.
    */
-  readonly script: <Key extends string, Arg extends string, Rest extends string, A>(
-    script: RedisScript<Key, Arg, Rest, A>,
-    values: ScriptValues<Key, Arg, Rest>,
-    options?: ScriptOptions
-  ) => Effect.Effect<A, RedisError>
+  readonly script: RunScript
   /** A connection of one's own until the scope closes. Waits for a free one, and fails when there is none in time. */
   readonly reserve: Effect.Effect<ReservedClient, RedisError, Scope.Scope>
   /** `reserve`, in a Cluster to the server that has `key`, as it is sent. When the key moves, its calls fail as `cluster-down`. */

@@ -1,6 +1,13 @@
-/** How calls of a connection differ from ordinary ones. */
-import type { Duration } from "effect"
+/** How calls of a connection are made, and how they differ from ordinary ones. */
+import type { Duration, Effect } from "effect"
+import type { Redis as Client } from "ioredis"
+import type { Exclusive } from "./internal/exclusive.ts"
 import type { ReplicaWait } from "./internal/replicas.ts"
+import type { RedisError } from "./RedisError.ts"
+import type { RedisScript, ScriptValues } from "./RedisScript.ts"
+
+/** ioredis without the commands that would hold up everyone else on the connection; `reserve` has those. */
+export type SharedClient = Omit<Client, Exclusive | `${Exclusive}Buffer`>
 
 /** How a call differs from an ordinary one. */
 export interface UseOptions {
@@ -24,4 +31,35 @@ export interface ScriptOptions extends Omit<UseOptions, "key"> {
    * they do not in time, though the script ran. Default: it does not wait.
    */
   readonly replicas?: ReplicaWait | undefined
+}
+
+/** Calls ioredis; `command` names the call in errors and spans. */
+export type Use = <A>(
+  command: string,
+  f: (client: SharedClient) => Promise<A>,
+  options?: UseOptions
+) => Effect.Effect<A, RedisError>
+
+/** Runs a script. */
+export type RunScript = <Key extends string, Arg extends string, Rest extends string, A>(
+  script: RedisScript<Key, Arg, Rest, A>,
+  values: ScriptValues<Key, Arg, Rest>,
+  options?: ScriptOptions
+) => Effect.Effect<A, RedisError>
+
+/** A server that takes writes, for commands that have no key, like SCAN or DBSIZE. */
+export interface ServerHandle {
+  /** `host:port`, or the path of a socket. */
+  readonly address: string
+  readonly use: Use
+}
+
+/** A connection of one's own: it may block, watch and run transactions. */
+export interface ReservedClient {
+  /** Calls the client. Give a blocking command a `timeout` that is longer than it may block. */
+  readonly use: <A>(
+    command: string,
+    f: (client: Client) => Promise<A>,
+    options?: UseOptions
+  ) => Effect.Effect<A, RedisError>
 }

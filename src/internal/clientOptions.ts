@@ -42,7 +42,7 @@ export const ordinary = { lazyConnect: true, disconnectTimeout: disconnectTimeou
 /** Settings whose URL has been read into its parts, and whose numbers make sense. */
 export const resolve = (settings: RedisSettings): Effect.Effect<RedisSettings, RedisError> => {
   const { url, ...rest } = settings
-  const parsed = url === undefined ? Result.succeed({} as RedisSettings) : fromUrl(url)
+  const parsed = url === undefined ? Result.succeed<RedisSettings>({}) : fromUrl(url)
   if (Result.isFailure(parsed)) return malformed(`the URL is malformed: expected ${parsed.failure}`)
   const overrides = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
   const resolved: RedisSettings = {
@@ -130,22 +130,26 @@ export const ordinarySentinels = ({ sentinel, tls }: RedisSettings, connectTimeo
   }
 }
 
-/** What makes an ordinary Cluster client of ioredis. */
+/** What makes an ordinary Cluster client of ioredis, whose nodes are reached like `address`. */
 export const clusterOptions = (
   { cluster }: RedisSettings,
-  { connectTimeout, db: _, host: _host, keepAlive, port: _port, ...redisOptions }: Address,
+  address: Address,
   options: PlainClusterOptions | undefined
-): [Array<ClusterNode>, PlainClusterOptions] => [
-  (cluster?.nodes ?? []).map(({ host, port = 6379 }) => ({ host, port })),
-  {
-    ...(cluster?.natMap === undefined ? {} : { natMap: natMapOf(cluster.natMap) }),
-    // Certificates bear names, which a look-up would take away.
-    ...(redisOptions.tls === undefined ? {} : { dnsLookup: (address, callback) => callback(null, address) }),
-    ...options,
-    redisOptions: { ...redisOptions, connectTimeout, keepAlive, ...options?.redisOptions } as never,
-    lazyConnect: true
-  }
-]
+): [Array<ClusterNode>, PlainClusterOptions] => {
+  const redisOptions = { ...address }
+  for (const ofOneServer of ["db", "host", "port", "path"] as const) delete redisOptions[ofOneServer]
+  return [
+    (cluster?.nodes ?? []).map(({ host, port = 6379 }) => ({ host, port })),
+    {
+      ...(cluster?.natMap === undefined ? {} : { natMap: natMapOf(cluster.natMap) }),
+      // Certificates bear names, which a look-up would take away.
+      ...(redisOptions.tls === undefined ? {} : { dnsLookup: (address, callback) => callback(null, address) }),
+      ...options,
+      redisOptions: { ...redisOptions, ...options?.redisOptions },
+      lazyConnect: true
+    }
+  ]
+}
 
 const natMapOf = (natMap: NonNullable<SentinelSettings["natMap"]>) =>
   Object.fromEntries(Object.entries(natMap).map(([inside, { host, port = 6379 }]) => [inside, { host, port }]))

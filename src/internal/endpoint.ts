@@ -33,10 +33,8 @@ export const credentialsFrom = (
       clearTimeout(timer)
       if (Exit.isFailure(exit)) return reject(refused(`failed with ${nameOf(Cause.squash(exit.cause))}`))
       const { password, username } = exit.value
-      // Nothing of those before may be left.
-      resolve({ username, password: password === undefined ? undefined : Redacted.value(password) } as Awaited<
-        ReturnType<Locate>
-      >)
+      const found: Awaited<ReturnType<Locate>> = { username, password: password && Redacted.value(password) }
+      resolve(found)
     })
   })
 

@@ -1,8 +1,8 @@
 /** Runs scripts by their hash, in full where a server does not know it. */
 import { Duration, Effect, Result } from "effect"
 import type { Redis as Client } from "ioredis"
-import type { RedisClient } from "../RedisClient.ts"
 import { RedisError } from "../RedisError.ts"
+import type { RunScript } from "../UseOptions.ts"
 import type { Deployment } from "./deployment.ts"
 import { requireReplicas, sendAndWait } from "./replicas.ts"
 import { layOut } from "./scriptArguments.ts"
@@ -21,7 +21,7 @@ export interface ScriptRunnerOptions {
 /** `script`, by way of `use`. */
 export const scriptsThrough = (
   { commandTimeoutMillis, offsetMillis, slotOf, use, useDurable }: ScriptRunnerOptions
-): RedisClient["Service"]["script"] =>
+): RunScript =>
 (script, values, options) => {
   const text = script.text(offsetMillis())
   const args = layOut(script, values)

@@ -130,7 +130,7 @@ export const makeSubscriber = (
             if (!current.ready) return
             current.epoch = state.epoch
             if (state.epoch === 1) return
-            for (const topic of Object.values(topics).flatMap((some) => [...some.values()])) {
+            for (const topic of Object.values(topics).flatMap((some) => Array.from(some.values()))) {
               run(renew(topic, current, state.epoch))
             }
           }),

@@ -1,10 +1,9 @@
 /** Calls as callers make them: with spans, deadlines in durations, and connections of their own. */
-import { Duration, Effect, Semaphore } from "effect"
+import { Duration, Effect, type Scope, type Semaphore } from "effect"
 import type { Redis as Client } from "ioredis"
-import type { RedisClient } from "../RedisClient.ts"
 import { RedisError } from "../RedisError.ts"
 import type { RedisSettings } from "../RedisSettings.ts"
-import type { UseOptions } from "../UseOptions.ts"
+import type { ReservedClient, UseOptions } from "../UseOptions.ts"
 import { allOrNothing } from "./allOrNothing.ts"
 import type { CallOptions, Calls } from "./call.ts"
 import type { Deployment } from "./deployment.ts"
@@ -65,7 +64,7 @@ export const makeReserve = (
   timeoutMillis: number,
   attributes: Record<string, unknown>
 ) =>
-(key: string | undefined): RedisClient["Service"]["reserve"] =>
+(key: string | undefined): Effect.Effect<ReservedClient, RedisError, Scope.Scope> =>
   allOrNothing(Effect.gen(function*() {
     yield* Effect.acquireRelease(
       Effect.timeoutOrElse(Effect.interruptible(free.take(1)), {
