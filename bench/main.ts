@@ -5,6 +5,7 @@
 import { Effect } from "effect"
 import { fork } from "node:child_process"
 import { parseArgs } from "node:util"
+import { RedisCluster } from "../test/support/redisCluster.ts"
 import { RedisServer } from "../test/support/redisServer.ts"
 import { cases } from "./cases.ts"
 import type { Case, Sample, Task } from "./support/case.ts"
@@ -57,9 +58,13 @@ const measure = (task: Task): Promise<Sample> =>
     })
   })
 
-const run = async (server: RedisServer): Promise<ReadonlyArray<Measured>> => {
+/** Servers to measure on; all of them are emptied before each measurement, and clients begin with the first. */
+type Servers = ReadonlyArray<RedisServer>
+
+const run = async (single: Servers, cluster: Servers): Promise<ReadonlyArray<Measured>> => {
   const results: Array<Measured> = []
   for (const each of chosen) {
+    const servers = each.onCluster === true ? cluster : single
     const samples = new Map<string, Array<Sample>>()
     const problems: Array<string> = []
     const systems = Object.keys(each.systems).filter((name) => wantedSystems?.includes(name) ?? true)
@@ -69,7 +74,7 @@ const run = async (server: RedisServer): Promise<ReadonlyArray<Measured>> => {
       const turn = [...systems.slice(round % systems.length), ...systems.slice(0, round % systems.length)]
       for (const system of turn) {
         try {
-          const sample = await measureLongEnough(server, each, system, sizes)
+          const sample = await measureLongEnough(servers, each, system, sizes)
           samples.set(system, [...samples.get(system) ?? [], sample])
           console.error(`${each.name} ${system} ${round + 1}/${rounds}: ${JSON.stringify(sample)}`)
         } catch (error) {
@@ -86,15 +91,15 @@ const run = async (server: RedisServer): Promise<ReadonlyArray<Measured>> => {
 }
 
 const measureLongEnough = async (
-  server: RedisServer,
+  servers: Servers,
   { isRate, name }: Case,
   system: string,
   sizes: Map<string, number>
 ) => {
   for (;;) {
     const size = sizes.get(system)!
-    await Effect.runPromise(server.cli("FLUSHALL"))
-    const { port } = server
+    await Effect.runPromise(Effect.forEach(servers, (server) => server.cli("FLUSHALL")))
+    const { port } = servers[0]!
     const sample = await measure({
       case: name,
       system,
@@ -123,7 +128,10 @@ const results = await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
     versions: { ...versions(), ...peerVersions(), "redis-server": server.version.join(".") }
   }
   console.log(values.json ? JSON.stringify({ run: about }) : header(about))
-  return yield* Effect.promise(() => run(server))
+  const cluster = chosen.some(({ onCluster }) => onCluster)
+    ? (yield* RedisCluster.start({ masters: 3, replicas: 0 })).nodes
+    : []
+  return yield* Effect.promise(() => run([server], cluster))
 })))
 if (!values.json) console.log(`${table(results)}\n${markdown(results)}`)
 const problems = results.flatMap((result) => result.problems)

@@ -1,4 +1,4 @@
-/** Everyday commands through the `Redis` service, from 50 callers at once. */
+/** Everyday commands through the `Redis` service, from 50 callers at once, on one server and on a Cluster. */
 import { counted, forSeconds } from "./support/callers.ts"
 import { type Case, rate, withAdapter } from "./support/case.ts"
 
@@ -33,20 +33,29 @@ const systems = {
   "node-redis": "peers/nodeRedis.mjs"
 }
 
+/** Peers that batch calls on purpose have no such thing on a Cluster. */
+const clusterSystems = { "ours": "ours/redisCluster.ts", "floor": "floors/redisCluster.ts" }
+
 const commandCase = (
+  where: "server" | "cluster",
   operation: string,
   work: (client: RedisAdapter, next: () => number | undefined) => Promise<unknown>
 ): Case => {
-  const id = `redis.${operation}.c50`
+  const onCluster = where === "cluster"
+  const id = onCluster ? `redis.cluster.${operation}.c50` : `redis.${operation}.c50`
+  const adapters = onCluster ? clusterSystems : systems
   return {
     name: id,
     figures: [{ id, unit: "ops/s", better: "more" }],
-    about: `50 callers, 200 bytes, 1,000 keys; floor: ioredis with its default options`,
+    about: `50 callers, 200 bytes, 1,000 keys${
+      onCluster ? " on three masters" : ""
+    }; floor: ioredis with its default options`,
     isRate: true,
     size: 0,
     smokeSize: 0,
-    systems,
-    run: withAdapter<RedisAdapter>(systems, async (client, { seconds }, probe) => {
+    systems: adapters,
+    onCluster,
+    run: withAdapter<RedisAdapter>(adapters, async (client, { seconds }, probe) => {
       await client.set(50, counted(keyCount, entry))
       const cost = await probe.cost(async () => {
         const source = forSeconds(seconds, (i) => i)
@@ -63,10 +72,14 @@ const mapped = <A>(next: () => number | undefined, make: (i: number) => A) => ()
   return i === undefined ? undefined : make(i)
 }
 
-export const redisCases: ReadonlyArray<Case> = [
-  commandCase("get", (client, next) =>
-    client.get(50, mapped(next, keyOf), (found) => {
-      if (found !== value) throw new Error("a value is wrong")
-    })),
-  commandCase("set", (client, next) => client.set(50, mapped(next, entry)))
-]
+const getting = (client: RedisAdapter, next: () => number | undefined) =>
+  client.get(50, mapped(next, keyOf), (found) => {
+    if (found !== value) throw new Error("a value is wrong")
+  })
+
+const setting = (client: RedisAdapter, next: () => number | undefined) => client.set(50, mapped(next, entry))
+
+export const redisCases: ReadonlyArray<Case> = (["server", "cluster"] as const).flatMap((where) => [
+  commandCase(where, "get", getting),
+  commandCase(where, "set", setting)
+])

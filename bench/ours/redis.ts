@@ -5,8 +5,8 @@ import type { RedisAdapter } from "../redis.ts"
 import type { Open } from "../support/case.ts"
 import { fromCallers } from "./callers.ts"
 
-export const open: Open<RedisAdapter> = async (port) => {
-  const runtime = ManagedRuntime.make(Redis.layer({ url: `redis://127.0.0.1:${port}` }))
+export const openAt = async (url: string): Promise<RedisAdapter> => {
+  const runtime = ManagedRuntime.make(Redis.layer({ url }))
   const redis = await runtime.runPromise(Redis)
   return {
     set: (callers, next) => runtime.runPromise(fromCallers(callers, next, ({ key, value }) => redis.set(key, value))),
@@ -17,3 +17,5 @@ export const open: Open<RedisAdapter> = async (port) => {
     close: () => runtime.dispose()
   }
 }
+
+export const open: Open<RedisAdapter> = (port) => openAt(`redis://127.0.0.1:${port}`)

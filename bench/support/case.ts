@@ -21,6 +21,8 @@ export interface Case {
   readonly smokeSize: number
   /** The module of each system's adapter, from `bench/`; `ours` and `floor` are among them. */
   readonly systems: Readonly<Record<string, string>>
+  /** Whether it runs on a Cluster of three masters, instead of on one server. Default: false. */
+  readonly onCluster?: boolean
   readonly run: (task: Task, probe: Probe) => Promise<Sample>
 }
 
