@@ -36,7 +36,8 @@ export const ServicesMemory: Layer.Layer<Services> = Layer.mergeAll(
 )
 
 /**
- * All services on Redis when `REDIS_URL` or `REDIS_HOST` is set, otherwise in memory; the log says which.
+ * All services on Redis when the environment says where it is (see `RedisConfig.isConfigured`), otherwise in memory; the
+ * log says which.
  *
  * Never falls back: fails when a variable is malformed, or when the Redis that is named cannot be reached.
  *
@@ -58,11 +59,11 @@ export const ServicesAuto: Layer.Layer<Services, RedisError | Config.ConfigError
     // Read in any case: a malformed REDIS_PORT is a mistake also where REDIS_HOST was forgotten.
     yield* RedisConfig.config
     if (yield* RedisConfig.isConfigured) {
-      yield* Effect.logInfo("Services run on Redis, which REDIS_URL or REDIS_HOST names")
+      yield* Effect.logInfo("Services run on Redis, which the environment names")
       return ServicesLive
     }
     yield* Effect.logInfo(
-      "Services run in memory, and their data end with this process: neither REDIS_URL nor REDIS_HOST is set"
+      "Services run in memory, and their data end with this process: the environment names no Redis (REDIS_URL, REDIS_HOST, REDIS_CLUSTER_NODES or REDIS_SENTINELS)"
     )
     return ServicesMemory
   })

@@ -1,8 +1,9 @@
-/** Runs every numbered example on memory and on Redis: both must succeed, and print the same. */
+/** Runs every numbered example in memory, on Redis and on a Cluster: all must succeed, and print the same. */
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import { hasExamples, numberedExamples, root, withoutRedis } from "./examples.ts"
+import { RedisCluster } from "./redisCluster.ts"
 import { RedisServer } from "./redisServer.ts"
 
 const limitMillis = 60_000
@@ -35,11 +36,13 @@ const run = (path: string, env: NodeJS.ProcessEnv): Promise<Run> =>
     })
   })
 
-const difference = (memory: Run, redis: Run): string | undefined => {
-  if (memory.problem !== undefined) return `on memory: ${memory.problem}`
-  if (redis.problem !== undefined) return `on Redis: ${redis.problem}`
-  if (memory.stdout === redis.stdout) return undefined
-  return `prints on memory\n${memory.stdout}and on Redis\n${redis.stdout}`
+const difference = (memory: Run, redis: Run, cluster: Run): string | undefined => {
+  if (memory.problem !== undefined) return `in memory: ${memory.problem}`
+  for (const [where, run] of [["on Redis", redis], ["on a Cluster", cluster]] as const) {
+    if (run.problem !== undefined) return `${where}: ${run.problem}`
+    if (memory.stdout !== run.stdout) return `prints in memory\n${memory.stdout}and ${where}\n${run.stdout}`
+  }
+  return undefined
 }
 
 const connections = (server: RedisServer): Effect.Effect<number> =>
@@ -49,24 +52,30 @@ const connections = (server: RedisServer): Effect.Effect<number> =>
   )
 
 const program = Effect.gen(function*() {
-  const server = yield* RedisServer.start()
+  const [server, { url: clusterUrl }] = yield* Effect.all(
+    [RedisServer.start(), RedisCluster.start({ replicas: 0 })],
+    { concurrency: "unbounded" }
+  )
   let failed = 0
   const examples = numberedExamples()
   for (const { name, path } of examples) {
     const before = yield* connections(server)
-    const [memory, redis] = yield* Effect.promise(() =>
+    const on = (url: string) =>
+      run(path, { ...withoutRedis(), REDIS_URL: url, SERVICE_NAME: `example-${randomUUID()}` })
+    const [memory, redis, cluster] = yield* Effect.promise(() =>
       Promise.all([
         run(path, withoutRedis()),
-        run(path, { ...withoutRedis(), REDIS_URL: server.url, SERVICE_NAME: `example-${randomUUID()}` })
+        on(server.url),
+        on(clusterUrl)
       ])
     )
     // An example that never looks at REDIS_URL prints the same twice; how often it connected is there to be seen.
     const connected = (yield* connections(server)) - before - 1
-    const problem = difference(memory, redis)
+    const problem = difference(memory, redis, cluster)
     if (problem !== undefined) failed += 1
     console.log(
       `${problem === undefined ? "ok    " : "FAILED"} ${name} (memory ${memory.seconds}; Redis ${redis.seconds}, ` +
-        `connections: ${connected})${problem === undefined ? "" : `\n${problem}`}`
+        `connections: ${connected}; Cluster ${cluster.seconds})${problem === undefined ? "" : `\n${problem}`}`
     )
   }
   return { passed: examples.length - failed, failed }
