@@ -10,6 +10,9 @@ import { RedisServer } from "./redisServer.ts"
 import { namedIn, problemsOf, reliability } from "./reliability.ts"
 import type { SharedServers } from "./sharedRedis.ts"
 
+/** As in production, so that nobody is warned of the contrary. */
+const kept = { persistence: "aof-everysec" } as const
+
 /** A run of all files that leaves out a test which docs/reliability.md names is a failed run. */
 const checkReliability = ({ vitest: { config, state } }: TestProject) => {
   const modules = state.getTestModules()
@@ -32,12 +35,12 @@ const checkReliability = ({ vitest: { config, state } }: TestProject) => {
 export default async (project: TestProject): Promise<() => Promise<void>> => {
   const scope = Scope.makeUnsafe()
   const run = <A>(effect: Effect.Effect<A, never, Scope.Scope>) => Effect.runPromise(Scope.provide(effect, scope))
-  const server = await run(RedisServer.start())
+  const server = await run(RedisServer.start(kept))
   project.provide("redisUrl", server.url)
   // A Cluster takes two seconds, which most files that run alone can do without.
   const others = await offer<keyof SharedServers>({
-    cluster: () => run(Effect.map(RedisCluster.start(), ({ addresses }) => addresses)),
-    sentinels: () => run(Effect.map(RedisSentinel.start(), ({ addresses, name }) => ({ name, nodes: addresses })))
+    cluster: () => run(Effect.map(RedisCluster.start(kept), ({ addresses }) => addresses)),
+    sentinels: () => run(Effect.map(RedisSentinel.start(kept), ({ addresses, name }) => ({ name, nodes: addresses })))
   })
   project.provide("sharedServersPort", others.port)
   return async () => {
