@@ -47,6 +47,8 @@ const wordOf = (message: string): string | undefined =>
 const reasonOfReply = (message: string): RedisErrorReason => {
   const reason = replies.get(wordOf(message) ?? "")
   if (reason !== undefined) return reason
+  // What a script is refused, Redis 7.0 says in these words.
+  if (message.startsWith("ERR The user executing the script can't ")) return "no-permission"
   if (/\bscript\b/i.test(message)) return "script"
   if (/password|invalid username/i.test(message)) return "authentication"
   return "reply"
@@ -116,6 +118,10 @@ const replyHints: Partial<Record<RedisErrorReason, string>> = {
 }
 
 const hintFor = (words: string, timedOut: boolean): string => {
+  // An alert is what the other side says of us.
+  if (/\balert\b.*(certificate|unknown ca)|key values mismatch/i.test(words)) {
+    return "; our own certificate was not accepted: check REDIS_TLS_CERT and REDIS_TLS_KEY, and its dates"
+  }
   if (/certificate|self.signed|altname/i.test(words)) {
     return "; the server's certificate was not accepted: check REDIS_TLS_CA and REDIS_TLS_SERVERNAME, and its dates"
   }
