@@ -118,7 +118,7 @@ describe("An inbox", () => {
         }
       }
       for (const queue of ["x", "y", "z"]) {
-        yield* client.use("publish", (redis) => redis.publish(inbox.address, `w${queue}\0me 1 2 3`))
+        yield* client.use("publish", (redis) => redis.publish(inbox.addressOf(queue), `w${queue}\0me 1 2 3`))
       }
       while (seen.length < 6) yield* Effect.sleep(1)
       yield* client.use("ping", (redis) => redis.ping())

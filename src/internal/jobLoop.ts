@@ -63,7 +63,7 @@ export const startLoop = <R>(
     const pace = makePace(options.concurrency, engine.isRemote ? options.prefetch : 0)
     const holder: Holder = makeHolder(
       queue.store,
-      engine.inbox.address,
+      engine.inbox.addressOf(queue.store.address),
       options.leaseMillis,
       (claim) => runner.receive(claim)
     )

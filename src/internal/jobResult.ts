@@ -57,7 +57,7 @@ const waitFor = (
       })
       while (true) {
         // Asked for once the inbox is open, so that an end in between is either seen here or told there.
-        const current = yield* store.expect(id, engine.inbox.address)
+        const current = yield* store.expect(id, engine.inbox.addressOf(store.address))
         if (isOver(current)) return current
         yield* Effect.timeoutOption(Deferred.await(told), lookAgainAfter)
         told = yield* Deferred.make<void>()

@@ -80,7 +80,7 @@ const take = <Name extends string, P, A, E>(
       }
       return () => {}
     }
-    const holder: Holder = makeHolder(store, engine.inbox.address, leaseMillis, receive)
+    const holder: Holder = makeHolder(store, engine.inbox.addressOf(store.address), leaseMillis, receive)
     // One after the other, so that each knows at its end whether what it was for has been reported.
     const turn = yield* Semaphore.make(1)
     const flush = turn.withPermits(1)(flushed(holder))

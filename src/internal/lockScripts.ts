@@ -115,7 +115,8 @@ while true do
     until_ms = now_ms + kept_ms
 ${writeRecord("next", `kept_ms + ${keepMillis}`)}
     -- whom nobody hears is gone; its place is the next one's. In a Cluster, other servers' subscribers are not counted
-    if redis.call("PUBLISH", channel_prefix .. string.match(next, "^[^:]+"), next) > 0 or hears_all == "0" then
+    local heard = redis.pcall("PUBLISH", channel_prefix .. string.match(next, "^[^:]+"), next)
+    if type(heard) == "number" and (heard > 0 or hears_all == "0") then
       return 1
     end
   end

@@ -44,7 +44,7 @@ if kind == "cancel" then
     if holder then
       redis.call("HSET", cancels, id, reason)
       local claim = redis.call("HGET", claims, holder)
-      redis.call("PUBLISH", string.match(claim or "", "^[^ ]*"), "c" .. address .. "\\0" .. id .. "\\0" .. reason)
+      redis.pcall("PUBLISH", string.match(claim or "", "^[^ ]*"), "c" .. address .. "\\0" .. id .. "\\0" .. reason)
       reply = 1
     else
       take_out()
@@ -118,7 +118,7 @@ if paused then
     local inbox = claim and string.match(claim, "^[^ ]+")
     if inbox and not told[inbox] then
       told[inbox] = true
-      redis.call("PUBLISH", inbox, "p" .. address)
+      redis.pcall("PUBLISH", inbox, "p" .. address)
     end
   end
 else

@@ -203,7 +203,8 @@ export interface QueueEngine {
   readonly isRemote: boolean
   /** This process' inbox; letters go to every listener until its scope closes. */
   readonly inbox: {
-    readonly address: string
+    /** Where letters about `queue` come in. */
+    readonly addressOf: (queue: string) => string
     /** Letters about `queue`, by its address, and gaps. */
     readonly listen: (
       queue: string,

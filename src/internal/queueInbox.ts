@@ -1,6 +1,7 @@
-/** Where a process gets its letters: one channel for all its queues, subscribed while someone listens. */
-import { Effect, RcRef, type Scope } from "effect"
+/** Where a process gets its letters: a channel for its queues and one for shared ones, subscribed while someone listens. */
+import { Effect, RcMap, type Scope } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
+import { sharedNamespace } from "./keys.ts"
 import type { Letter, QueueEngine } from "./queueEngine.ts"
 import { readRecord, withNul } from "./queueRecord.ts"
 
@@ -10,7 +11,10 @@ type Listen = (letter: Letter) => void
 export const makeInbox = (
   client: RedisClient["Service"]
 ): Effect.Effect<QueueEngine["inbox"], never, Scope.Scope> => {
-  const address = `${client.namespace}:inbox:${crypto.randomUUID().slice(0, 13)}`
+  const id = crypto.randomUUID().slice(0, 13)
+  // Who works on a shared queue is written to by other services, which may publish in the shared namespace only.
+  const addressOf = (queue: string) =>
+    `${queue.startsWith(`${sharedNamespace}:`) ? sharedNamespace : client.namespace}:inbox:${id}`
   const listeners = new Map<string, Set<Listen>>()
   const post = (letter: Letter) => {
     // Letters that came while the connection was away are lost: whoever waits for one looks for itself.
@@ -31,18 +35,19 @@ export const makeInbox = (
         })
     )
   // One subscription for all who listen, so that each message is read once.
-  const subscription = RcRef.make({
-    acquire: client.subscribe("channel", address, {
-      onMessage: (message) => {
-        const letter = readLetter(message)
-        if (letter !== undefined) post(letter)
-      },
-      onGap: () => post({ kind: "gap" })
-    })
+  const subscriptions = RcMap.make({
+    lookup: (address: string) =>
+      client.subscribe("channel", address, {
+        onMessage: (message) => {
+          const letter = readLetter(message)
+          if (letter !== undefined) post(letter)
+        },
+        onGap: () => post({ kind: "gap" })
+      })
   })
-  return Effect.map(subscription, (shared) => ({
-    address,
-    listen: (queue, listener) => Effect.andThen(listening(queue, listener), RcRef.get(shared))
+  return Effect.map(subscriptions, (open) => ({
+    addressOf,
+    listen: (queue, listener) => Effect.andThen(listening(queue, listener), RcMap.get(open, addressOf(queue)))
   }))
 }
 

@@ -219,6 +219,12 @@ end
 export const wakeSleepers = /* lua */ `
 -- a larger one does not go with the letter: what is written to a slow reader has a limit
 local largest_sent = 16384
+-- who may not publish there is heard by nobody; the script goes on
+local function is_heard(inbox, letter)
+  local heard = redis.pcall("PUBLISH", inbox, letter)
+  -- in a Cluster, nobody knows who listens at other servers: its lease tells, or that it looks by itself
+  return type(heard) == "number" and (heard > 0 or hears_all == "0")
+end
 local function tell_sleeper(letter)
   while true do
     local sleeper = redis.call("ZPOPMIN", sleepers)
@@ -226,8 +232,7 @@ local function tell_sleeper(letter)
     local request = sleeper[1]
     local inbox, millis = string.match(request, "^([^ ]+) %d+ ([%d.]+) ")
     -- one that has died, or stopped waiting, takes no job
-    -- in a Cluster, nobody knows who listens at other servers: its lease tells, or that it looks by itself
-    if tonumber(sleeper[2]) > now_ms and (redis.call("PUBLISH", inbox, letter(request)) > 0 or hears_all == "0") then
+    if tonumber(sleeper[2]) > now_ms and is_heard(inbox, letter(request)) then
       return request, tonumber(millis)
     end
   end
@@ -266,7 +271,7 @@ local function tell(id)
   local inboxes = redis.call("HGET", awaited, id)
   if not inboxes then return end
   redis.call("HDEL", awaited, id)
-  for inbox in string.gmatch(inboxes, "[^\\n]+") do redis.call("PUBLISH", inbox, "f" .. address .. "\\0" .. id) end
+  for inbox in string.gmatch(inboxes, "[^\\n]+") do redis.pcall("PUBLISH", inbox, "f" .. address .. "\\0" .. id) end
 end
 -- letter: c completed, f failed, x cancelled; token: of the claim that ended it, or 0
 local function finish(id, letter, token, outcome)

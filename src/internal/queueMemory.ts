@@ -27,7 +27,7 @@ export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
     isRemote: false,
     registerProbe: () => Effect.void,
     inbox: {
-      address: "memory",
+      addressOf: () => "memory",
       listen: (queue, listener) =>
         Effect.asVoid(Effect.acquireRelease(
           Effect.sync(() => listeners.set(listener, queue)),
