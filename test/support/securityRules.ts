@@ -34,6 +34,18 @@ export const services = {
 }
 /** What a user for all of them is given. */
 export const everything = rulesOf("All of them")
+/** What a user in a Cluster needs besides, whatever it uses there. */
+export const clusterRights = [
+  "A Cluster, on every server",
+  "`readFrom: \"replica\"`",
+  "Sharded channels",
+  "`replicas` of queues and locks"
+]
+  .flatMap((what) => {
+    const row = security.split("\n").find((line) => line.startsWith(`| ${what} `)) ??
+      assert.fail(`no rights for ${what}`)
+    return row.split(/(?<!\\)\|/)[2]!.trim().replaceAll("`", "").replaceAll("\\|", "|").split(" ")
+  })
 /** What README gives, by categories. */
 export const wide = ruleIn(read("README.md"), "README")
 
