@@ -3,11 +3,10 @@ import { Config, Context, Deferred, Duration, Effect, Fiber, Layer, Metric, Opti
 import { type KeptLease, keptLease } from "./internal/keepLease.ts"
 import { checkName, keyBase, requireName, sharedNamespace } from "./internal/keys.ts"
 import { type LockEngine, type Place, redisEngine, type Wakes } from "./internal/lockEngine.ts"
+import { makeGuard } from "./internal/lockGuard.ts"
 import { makeLockLine, type Taken } from "./internal/lockLine.ts"
 import { memoryEngine } from "./internal/lockMemory.ts"
 import {
-  checkGuarded,
-  checkGuardTtl,
   checkSettings,
   checkTimes,
   checkTtl,
@@ -154,6 +153,8 @@ const make = Effect.fnUntraced(function*(
     return { namespace, base: keyBase(namespace, service, name) }
   }
 
+  const guard = makeGuard(engine, (name, shared) => placeOf("guarded", name, shared))
+
   const request = (key: string, options: LockOptions): Result.Result<LockRequest, InvalidInput> => {
     const name = checkName("lock key", key)
     if (Result.isFailure(name)) return Result.fail(name.failure)
@@ -284,27 +285,7 @@ const make = Effect.fnUntraced(function*(
           })
         })
       ),
-    guardedSet: (lease, name, value, options) =>
-      span(
-        "guardedSet",
-        lease.key,
-        Effect.gen(function*() {
-          const place = placeOf("guarded", yield* requireName("guarded name", name), options?.shared)
-          const ttl = options?.ttl
-          const millis = ttl === undefined ? 0 : yield* Effect.fromResult(checkGuardTtl(ttl))
-          yield* Effect.fromResult(checkGuarded(lease.token, value))
-          if (yield* engine.write(place, lease.token, value, millis)) return
-          return yield* new LockLost({ key: lease.key, reason: "superseded" })
-        })
-      ),
-    guardedGet: (name, options) =>
-      span(
-        "guardedGet",
-        name,
-        Effect.gen(function*() {
-          const place = placeOf("guarded", yield* requireName("guarded name", name), options?.shared)
-          return Option.fromNullOr(yield* engine.read(place))
-        })
-      )
+    guardedSet: (lease, name, value, options) => span("guardedSet", lease.key, guard.set(lease, name, value, options)),
+    guardedGet: (name, options) => span("guardedGet", name, guard.get(name, options))
   })
 })
