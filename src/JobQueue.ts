@@ -1,7 +1,7 @@
 /** Jobs that wait to be done: enqueue, look at, control. `JobWorker` does them. */
 import { Clock, Config, Context, Duration, Effect, Layer, type Scope, Stream } from "effect"
 import { makeEnqueue } from "./internal/jobEnqueue.ts"
-import { checkId, checkReason } from "./internal/jobOptions.ts"
+import { checkId, checkReason, checkReplayLimit } from "./internal/jobOptions.ts"
 import { toInfo } from "./internal/jobReading.ts"
 import { makeResult } from "./internal/jobResult.ts"
 import { makeTake } from "./internal/jobTake.ts"
@@ -274,7 +274,7 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
     replay: (queue, { limit = Infinity } = {}) =>
       on("replay", queue, (store) =>
         Effect.gen(function*() {
-          if (!(limit >= 0)) return yield* new InvalidInput({ input: "limit", problem: "it is not a number from 0" })
+          yield* Effect.fromResult(checkReplayLimit(limit))
           // All are found before the first one runs again: one that dies anew must not be replayed for ever.
           const ids: Array<string> = []
           let cursor: string | undefined = ""

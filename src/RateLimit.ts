@@ -29,6 +29,7 @@ export interface SlidingWindow extends Common {
 export interface TokenBucket extends Common {
   readonly algorithm: "tokenBucket"
   readonly capacity: number
+  /** Fills an empty bucket within 100 years. */
   readonly refill: number
   /** From 1 millisecond to 400 days, in whole milliseconds. */
   readonly per: Duration.Input

@@ -1,8 +1,9 @@
 /** Connection settings as ioredis wants them. */
-import { Duration, Effect, Redacted, Result } from "effect"
+import { type Duration, Effect, Redacted, Result } from "effect"
 import type { ClusterNode, ClusterOptions, RedisOptions } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import type { Address as Host, Credentials, RedisSettings, SentinelSettings, TlsSettings } from "../RedisSettings.ts"
+import { finiteMillis } from "./duration.ts"
 import { isReadOnly } from "./failure.ts"
 import { checkName } from "./keys.ts"
 import { fromUrl } from "./redisUrl.ts"
@@ -62,6 +63,8 @@ const problemOf = (settings: RedisSettings): string | undefined => {
   const { cluster, commandTimeout, connectTimeout, credentials, db, maxReserved, namespace, port, sentinel } = settings
   if (!isTimeout(connectTimeout)) return "connectTimeout must be from 1 millisecond to 24 days"
   if (!isTimeout(commandTimeout)) return "commandTimeout must be from 1 millisecond to 24 days"
+  // An empty one would be taken for the one that is the default.
+  if (settings.host === "" || settings.path === "") return "host and path must not be empty"
   if (!isWhole(port, 1, 65_535)) return "port must be from 1 to 65535"
   if (!isWhole(db, 0, 1_000_000)) return "db must be the number of a database, from 0"
   if (!isWhole(maxReserved, 0, 10_000)) return "maxReserved must be from 0 to 10000"
@@ -85,8 +88,8 @@ const isHost = ({ host, port }: Host): boolean => host !== "" && isWhole(port, 1
 
 const isTimeout = (timeout: Duration.Input | undefined): boolean => {
   if (timeout === undefined) return true
-  const millis = Duration.toMillis(timeout)
-  return millis >= 1 && millis < 2 ** 31
+  const millis = finiteMillis(timeout)
+  return millis !== undefined && millis >= 1 && millis < 2 ** 31
 }
 
 const isWhole = (value: number | undefined, from: number, to: number): boolean =>

@@ -1,5 +1,5 @@
 /** Keeps one ioredis client connected: when it is ready, why it is not, and how it ends. */
-import { Effect, type Random, type Scope } from "effect"
+import { Effect, type Random, Redactable, type Scope } from "effect"
 import type { Cluster, Redis as Client } from "ioredis"
 import { inspect } from "node:util"
 import { RedisError } from "../RedisError.ts"
@@ -83,10 +83,11 @@ export const close = async (client: Client, politely: boolean): Promise<void> =>
   client.stream?.destroy()
 }
 
-/** Keeps the credentials in the client's options out of what `inspect` and `JSON.stringify` show. */
+/** Keeps the credentials in the client's options out of what `inspect`, `JSON.stringify` and Effect show of it. */
 export const concealed = <C extends Client | Cluster>(client: C): C => {
   const shown = () => `Redis(${client.status})`
   Object.defineProperty(client, inspect.custom, { value: shown })
+  Object.defineProperty(client, Redactable.symbolRedactable, { value: shown })
   return Object.defineProperty(client, "toJSON", { value: shown })
 }
 

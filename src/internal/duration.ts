@@ -9,9 +9,15 @@ import { InvalidInput } from "../RedisError.ts"
 export const finiteMillis = (input: Duration.Input): number | undefined => {
   if (typeof input === "number" && !(input >= 0)) return undefined
   if (typeof input === "string" && input.trimStart().startsWith("-")) return undefined
+  if (typeof input === "object" && input !== null && Object.values(input).some(Number.isNaN)) return undefined
   const millis = Option.map(Duration.fromInput(input), Duration.toMillis)
   return Option.isSome(millis) && Number.isFinite(millis.value) && millis.value >= 0 ? millis.value : undefined
 }
+
+/** `finiteMillis`, where one may wait for ever, too; NaN when it is no time at all. */
+export const patienceMillis = (input: Duration.Input): number =>
+  finiteMillis(input) ??
+    (Option.exists(Duration.fromInput(input), (duration) => Duration.toMillis(duration) === Infinity) ? Infinity : NaN)
 
 /**
  * Whole milliseconds, rounded up; refuses what is not between `least` and `most` milliseconds. `input` names it, like

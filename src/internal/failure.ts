@@ -54,9 +54,15 @@ const reasonOfReply = (message: string): RedisErrorReason => {
   return "reply"
 }
 
-// The server repeats arguments in some replies; an ioredis error carries them all in `command`. Only the text is kept.
-const withoutArguments = (message: string): string =>
-  message.replace(/,? with args beginning with:.*/s, "").split("\n", 1)[0]!.slice(0, 300)
+// The server repeats arguments in some replies, most of them in quotes; an ioredis error carries them all in `command`.
+// Only the text is kept, and of what is in quotes only the name of a command or a setting.
+const withoutArguments = (message: string): string => {
+  const text = message.replace(/,? with args beginning with:.*/s, "").replace(/(Unsupported option) .*/s, "$1")
+  const isHarmless = /^(NOPERM [^']*|OOM [^']*|ERR wrong number of arguments for )'[a-z|-]+'/.test(text)
+  return shortened(isHarmless ? text : text.replace(/(^|[ (])'(.*'|.*)/s, "$1'…'"))
+}
+
+const shortened = (words: string): string => words.split("\n", 1)[0]!.slice(0, 300)
 
 /** What to say when `command` failed with `cause`; `unknown` tells whether it may have run. */
 export const toRedisError = (command: string, cause: unknown, unknown: boolean): RedisError => {
@@ -90,7 +96,7 @@ export const connectError = (command: string, cause: unknown, outcome: RedisErro
     command,
     reason: timedOut ? "timeout" : "connection",
     outcome,
-    detail: withoutArguments(words) + hintFor(words, timedOut)
+    detail: shortened(words) + hintFor(words, timedOut)
   })
 }
 

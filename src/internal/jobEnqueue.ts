@@ -81,7 +81,7 @@ export const makeEnqueue = (engine: QueueEngine) => {
       payloads: ReadonlyArray<P>,
       options: Options & { readonly ids?: ReadonlyArray<string> | undefined } = noOptions
     ): Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError> => {
-      if (payloads.length === 0) return Effect.succeed([])
+      if (payloads.length === 0 && (options.ids ?? []).length === 0) return Effect.succeed([])
       return payloads.length > atomicallyAtMost
         ? Effect.fail(
           new InvalidInput({

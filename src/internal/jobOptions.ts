@@ -33,6 +33,12 @@ export const checkReason = (reason: string): Checked =>
     ? fine
     : invalid("reason", `it holds half a surrogate pair, or more than ${maxReasonCharacters} characters`)
 
+/** How many dead letters run again; Infinity for all. */
+export const checkReplayLimit = (limit: number): Checked =>
+  limit >= 0 && (Number.isInteger(limit) || limit === Infinity)
+    ? fine
+    : invalid("limit", "it is not a whole number from 0")
+
 /** How a job is run: what its definition and a call for it may both say. */
 export const checkRunOptions = ({ attempts, backoff, priority, timeout }: JobDefaults): Checked => {
   if (timeout !== undefined && !((finiteMillis(timeout) ?? 0) > 0)) {

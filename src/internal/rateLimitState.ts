@@ -42,6 +42,8 @@ type Kind = "f" | "s" | "b"
 // Above it, what one millisecond adds to a slow bucket gets lost in the rounding.
 const mostCapacity = 1e9
 const longestMillis = 400 * 24 * 3_600_000
+// A hundred years: far more is no time that a server can keep a key for.
+const longestRefillMillis = 36_500 * 24 * 3_600_000
 const slackMillis = 10_000
 
 const known = new WeakMap<RateLimit, Result.Result<KnownLimit, InvalidInput>>()
@@ -83,9 +85,13 @@ const understand = (limit: RateLimit): Result.Result<KnownLimit, InvalidInput> =
       return refuse(`a number of ${limit.name} is not above 0 and at most ${mostCapacity}`)
     }
   }
-  return Result.map(checkMillis(`period of limit ${limit.name}`, period, 1, longestMillis), (millis) => {
+  return Result.flatMap(checkMillis(`period of limit ${limit.name}`, period, 1, longestMillis), (millis) => {
     const lasts = kind === "b" ? Math.ceil(capacity / refill * millis) : kind === "s" ? 2 * millis : millis
-    return limitOf(limit.name, limit.shared === true, kind, capacity, millis * 1000, refill, lasts + slackMillis)
+    return lasts > longestRefillMillis
+      ? refuse(`${limit.name} takes more than 100 years to refill`)
+      : Result.succeed(
+        limitOf(limit.name, limit.shared === true, kind, capacity, millis * 1000, refill, lasts + slackMillis)
+      )
   })
 }
 

@@ -15,12 +15,15 @@ export interface ReplicaOptions {
 
 /** `ReplicaOptions`, checked. */
 export interface ReplicaWait {
+  /** From 1 to 1,000. */
   readonly count: number
+  /** From 1 to 60,000. */
   readonly millis: number
 }
 
 const defaultMillis = 1000
 const mostReplicas = 1000
+const mostMillis = 60_000
 
 /** Refuses what cannot be waited for. */
 export const checkReplicas = (
@@ -32,8 +35,13 @@ export const checkReplicas = (
     const problem = `it is not a whole number from 1 to ${mostReplicas}`
     return Result.fail(new InvalidInput({ input: "replicas.count", problem }))
   }
-  return Result.map(checkMillis("replicas.within", within, 1, 60_000), (millis) => ({ count, millis }))
+  return Result.map(checkMillis("replicas.within", within, 1, mostMillis), (millis) => ({ count, millis }))
 }
+
+/** Whether it can be waited for: no time is for ever to the server, and what is no number it refuses after the write. */
+export const isReplicaWait = ({ count, millis }: ReplicaWait): boolean =>
+  Number.isInteger(count) && count >= 1 && count <= mostReplicas &&
+  Number.isInteger(millis) && millis >= 1 && millis <= mostMillis
 
 const markMillis = 1000
 

@@ -1,12 +1,13 @@
 /** Runs scripts by their hash, in full where a server does not know it. */
-import { Duration, Effect, Result } from "effect"
+import { Effect, Result } from "effect"
 import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import type { RunScript } from "../UseOptions.ts"
 import type { Deployment } from "./deployment.ts"
-import { requireReplicas, sendAndWait } from "./replicas.ts"
+import { patienceMillis } from "./duration.ts"
+import { isReplicaWait, requireReplicas, sendAndWait } from "./replicas.ts"
 import { layOut } from "./scriptArguments.ts"
-import type { Using } from "./using.ts"
+import { notPossible, type Using } from "./using.ts"
 
 export interface ScriptRunnerOptions {
   readonly use: Using
@@ -31,13 +32,18 @@ export const scriptsThrough = (
   const byHash = (client: Client) => client.evalsha(text.sha, keyCount, ...args)
   const inFull = (client: Client) => client.eval(text.lua, keyCount, ...args)
   const replicas = options?.replicas
+  if (replicas !== undefined && !isReplicaWait(replicas)) {
+    return Effect.fail(
+      notPossible(script.name, "its replicas are not from 1 to 1,000, within 1 to 60,000 milliseconds")
+    )
+  }
   const reply = replicas === undefined
     ? use(script.name, byHash, options, { slot, sendInFull: inFull })
     : Effect.flatMap(useDurable, (use) =>
       Effect.flatMap(
         use(script.name, sendAndWait(byHash, replicas, String(args[0])), {
           ...options,
-          timeout: Duration.toMillis(options?.timeout ?? commandTimeoutMillis) + replicas.millis
+          timeout: patienceMillis(options?.timeout ?? commandTimeoutMillis) + replicas.millis
         }, { slot, sendInFull: sendAndWait(inFull, replicas, String(args[0])) }),
         (replies) => requireReplicas(script.name, replicas, replies)
       ))

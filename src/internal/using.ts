@@ -1,5 +1,5 @@
 /** Calls as callers make them: with spans, deadlines in durations, and connections of their own. */
-import { Duration, Effect, type Scope, type Semaphore } from "effect"
+import { Effect, type Scope, type Semaphore } from "effect"
 import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import type { RedisSettings } from "../RedisSettings.ts"
@@ -7,6 +7,7 @@ import type { ReservedClient, UseOptions } from "../UseOptions.ts"
 import { allOrNothing } from "./allOrNothing.ts"
 import type { CallOptions, Calls } from "./call.ts"
 import type { Deployment } from "./deployment.ts"
+import { patienceMillis } from "./duration.ts"
 import { traced } from "./span.ts"
 
 /** What spans tell of a server. */
@@ -42,11 +43,15 @@ export type Using = <A>(
 
 /** `use`, by way of `run`. */
 export const usedThrough =
-  (run: Calls["run"], attributes: Record<string, unknown>): Using => (command, send, options, more) =>
-    traced(
+  (run: Calls["run"], attributes: Record<string, unknown>): Using => (command, send, options, more) => {
+    const timeoutMillis = options?.timeout === undefined ? undefined : patienceMillis(options.timeout)
+    if (Number.isNaN(timeoutMillis)) {
+      return Effect.fail(notPossible(command, "its timeout is not a duration of at least 0"))
+    }
+    return traced(
       run(command, send, {
         repeatable: options?.repeatable,
-        timeoutMillis: options?.timeout === undefined ? undefined : Duration.toMillis(options.timeout),
+        timeoutMillis,
         fromReplica: options?.fromReplica,
         slot: more?.slot,
         sendInFull: more?.sendInFull
@@ -55,6 +60,7 @@ export const usedThrough =
       "client",
       spanOf(attributes, command)
     )
+  }
 
 /** `reserve`, of up to `most` connections at once. */
 export const makeReserve = (

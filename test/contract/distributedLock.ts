@@ -5,6 +5,7 @@ import { DistributedLock } from "../../src/DistributedLock.ts"
 import type { Lease } from "../../src/Lease.ts"
 import { type Elapse, elapseLive } from "../support/elapse.ts"
 import { pausableClock } from "../support/pausableClock.ts"
+import { badInput } from "./badInput/distributedLock.ts"
 
 /** Waits, in real time, for what another fiber or the server is about to do. */
 const eventually = (condition: Effect.Effect<boolean, unknown, DistributedLock>) =>
@@ -421,4 +422,6 @@ export const distributedLock = <E>(engine: string, layer: Layer.Layer<Distribute
         assert.isTrue(yield* isFree("bad"))
         assert.isTrue(Option.isNone(yield* locks.guardedGet("bad")))
       }))
+
+    badInput(it)
   })

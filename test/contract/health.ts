@@ -2,6 +2,7 @@
 import { assert, layer as suite } from "@effect/vitest"
 import { DateTime, type Duration, Effect, Fiber, type Layer, Stream } from "effect"
 import { Health } from "../../src/Health.ts"
+import { badInput } from "./badInput/health.ts"
 
 /** What every `Health` engine must do. `age` lets a report become too old to be given again. */
 export const health = <E>(
@@ -74,6 +75,8 @@ export const health = <E>(
           assert.strictEqual(error.input, "interval")
         })
     )
+
+    badInput(it)
   })
 
 /** JSON has no fields without a value. */

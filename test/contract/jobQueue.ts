@@ -1,6 +1,8 @@
 /** What every queue of jobs does, whatever engine it stands on. */
 import { layer as suite } from "@effect/vitest"
 import { Layer } from "effect"
+import { badPayloads } from "./badInput/jobPayloads.ts"
+import { badInput } from "./badInput/jobQueue.ts"
 import { control } from "./jobQueue/control.ts"
 import { enqueueing } from "./jobQueue/enqueueing.ts"
 import { events } from "./jobQueue/events.ts"
@@ -14,5 +16,9 @@ import { working } from "./jobQueue/working.ts"
 /** The contract of `JobQueue` and `JobWorker`. */
 export const jobQueue = (name: string, engine: Engine, options?: { readonly excludeTestServices?: boolean }) =>
   suite(Layer.orDie(engine.layer({})), options)(`JobQueue (${name})`, (it) => {
-    for (const part of [enqueueing, outcomes, control, keeping, events, taking, working, input]) part(it, engine)
+    for (
+      const part of [enqueueing, outcomes, control, keeping, events, taking, working, input, badInput, badPayloads]
+    ) {
+      part(it, engine)
+    }
   })

@@ -17,6 +17,7 @@ import {
 import * as fc from "fast-check"
 import * as Channel from "../../src/Channel.ts"
 import { PubSub, type SubscribeOptions } from "../../src/PubSub.ts"
+import { badInput } from "./badInput/pubSub.ts"
 
 const Numbers = (name: string) => Channel.make(name, Schema.Finite)
 
@@ -502,6 +503,8 @@ export const pubSub = <E>(
         yield* pubsub.publish(channel, 1)
         assert.deepStrictEqual(yield* collect(numbers, 1), [1])
       }))
+
+    badInput(it)
   })
 
 const asExpression = (part: string) =>

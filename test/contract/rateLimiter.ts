@@ -4,6 +4,7 @@ import { Duration, Effect, Fiber, type Layer } from "effect"
 import * as RateLimit from "../../src/RateLimit.ts"
 import { RateLimiter } from "../../src/RateLimiter.ts"
 import type { Elapse } from "../support/elapse.ts"
+import { badInput } from "./badInput/rateLimiter.ts"
 
 // Each lets 4 pass at once, and is slow enough that no time seems to pass between two calls of a test.
 const algorithms = [
@@ -480,4 +481,6 @@ export const rateLimiter = <E>(
         yield* elapse("60 millis")
         assert.strictEqual(yield* Fiber.join(third), 3)
       }))
+
+    badInput(it)
   })

@@ -4,6 +4,7 @@ import { Duration, Effect, type Layer, Option, Redacted, Schema, Stream } from "
 import { inspect } from "node:util"
 import { Redis } from "../../src/Redis.ts"
 import type { Elapse } from "../support/elapse.ts"
+import { badInput } from "./badInput/redis.ts"
 
 const User = Schema.Struct({ name: Schema.String, since: Schema.Date })
 const ada = { name: "Ada", since: new Date("2026-01-02T03:04:05.678Z") }
@@ -300,4 +301,6 @@ export const redis = <E>(
         const error = yield* Effect.flip(Effect.flatMap(Redis, run))
         assert.deepInclude(error, { _tag: "InvalidInput", input })
       }))
+
+    badInput(it)
   })
