@@ -38,6 +38,8 @@ export interface Job<in out Name extends string, in out Payload, in out Success,
   readonly queue: string
   /** Whether the queue belongs to all services on this Redis, rather than to one namespace. */
   readonly shared: boolean
+  /** How many partitions the queue has. */
+  readonly partitions: number
   readonly payload: WireSchema<Payload>
   readonly success: WireSchema<Success>
   readonly error: WireSchema<Failure>
@@ -120,6 +122,24 @@ export const postpone = (delay: Duration.Input): Effect.Effect<never, Postponed>
  *   timeout: "30 seconds"
  * })
  * ```
+ *
+ * @example
+ * A queue that several jobs share, on eight partitions: spread into each definition, so that all say the same.
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { Job, JobQueue } from "effect-redis-kit"
+ *
+ * export const Ledger = { queue: "ledger", partitions: 8 }
+ * export const Book = Job.make("book", { ...Ledger, payload: Schema.Struct({ account: Schema.String, cents: Schema.Int }) })
+ * export const Close = Job.make("close", { ...Ledger, payload: Schema.Struct({ account: Schema.String }) })
+ *
+ * export const program = Effect.gen(function*() {
+ *   const queue = yield* JobQueue
+ *   yield* queue.enqueue(Book, { account: "ada", cents: 1200 }, { key: "ada" })
+ *   yield* queue.enqueue(Close, { account: "ada" }, { key: "ada" })
+ *   return yield* queue.counts(Ledger)
+ * })
+ * ```
  */
 export const make = <const Name extends string, Payload, Success = void, Failure = never>(
   name: Name,
@@ -133,13 +153,20 @@ export const make = <const Name extends string, Payload, Success = void, Failure
     readonly queue?: string | undefined
     /** Puts the queue into the namespace that all services share. Default: false. */
     readonly shared?: boolean | undefined
+    /**
+     * Over how many partitions the queue is spread, up to 64: more than one for a queue that is too hot for one Redis
+     * Cluster node. All jobs of the queue, in all programs, say the same number. Order then holds for jobs with the same
+     * `key`. Default: 1.
+     */
+    readonly partitions?: number | undefined
   } & JobDefaults
 ): Job<Name, Payload, Success, Failure> => {
-  const { attempts, backoff, error, payload, priority, queue, shared, success, timeout } = options
+  const { attempts, backoff, error, partitions, payload, priority, queue, shared, success, timeout } = options
   const job: Job<Name, Payload, Success, Failure> = {
     name,
     queue: queue ?? name,
     shared: shared === true,
+    partitions: partitions ?? 1,
     payload,
     // Without a schema the type parameter is its default, which is what these decode to.
     success: success ?? (Schema.Void as unknown as WireSchema<Success>),

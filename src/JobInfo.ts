@@ -7,16 +7,33 @@ import type { InvalidInput, RedisError } from "./RedisError.ts"
 
 export type { JobState, TransitionKind } from "./internal/queueEngine.ts"
 
-/** A queue by name, or the one of a job. */
-export type QueueRef = string | AnyJob | { readonly queue: string; readonly shared?: boolean | undefined }
+/**
+ * A queue by name, or the one of a job. Where no number of partitions is given, it is that of the jobs of this queue which
+ * this program has used before, or 1: to ask for all of a partitioned queue from elsewhere, say how many it has.
+ */
+export type QueueRef = string | AnyJob | {
+  readonly queue: string
+  readonly shared?: boolean | undefined
+  /** As in `Job.make`. */
+  readonly partitions?: number | undefined
+}
 
 /** How one job is to be run, where it differs from its definition. */
 export interface EnqueueOptions {
   /**
    * Up to 256 bytes without control characters. Enqueueing an id again while the job or its outcome is known does
    * nothing. Default: a new id.
+   *
+   * In a partitioned queue an id is unique together with its `key`, or without one: an id always goes with the same key,
+   * most simply by beginning with it. What else happens to an id with two keys is open (one job or two, of which either
+   * is found).
    */
   readonly id?: string | undefined
+  /**
+   * What the job is about, like an account: in a partitioned queue, jobs with the same key are in one partition, and in
+   * the order of their enqueueing. Elsewhere all jobs are in that order. Up to 256 bytes without control characters.
+   */
+  readonly key?: string | undefined
   /** How long it waits before it may run. */
   readonly delay?: Duration.Input | undefined
   /** When it may run, in milliseconds since 1970 by the server's clock; instead of `delay`. */

@@ -5,9 +5,21 @@ import { checkId, checkReason, checkReplayLimit } from "./internal/jobOptions.ts
 import { toInfo } from "./internal/jobReading.ts"
 import { makeResult } from "./internal/jobResult.ts"
 import { makeTake } from "./internal/jobTake.ts"
-import { attachEngine, type QueueEngine, type QueueSettings, type QueueStore } from "./internal/queueEngine.ts"
+import { attachEngine, type QueueEngine, type QueueSettings } from "./internal/queueEngine.ts"
 import { makeMemoryEngine } from "./internal/queueMemory.ts"
 import { openQueue } from "./internal/queueOpening.ts"
+import {
+  changeJob,
+  countsOf,
+  drainAll,
+  isCursor,
+  listJobs,
+  locate,
+  type Queue,
+  replayAll,
+  setPaused,
+  transitionsOf
+} from "./internal/queuePartitions.ts"
 import { makeRedisEngine } from "./internal/queueRedis.ts"
 import { defaults, type JobQueueOptions, settingsOf } from "./internal/queueSettings.ts"
 import { traced } from "./internal/span.ts"
@@ -50,7 +62,10 @@ export class JobQueue extends Context.Service<JobQueue, {
     payload: NoInfer<P>,
     options?: EnqueueOptions
   ) => Effect.Effect<string, InvalidInput | RedisError>
-  /** Stores up to 1,000 jobs (16 Mi characters), all or none, and yields their ids. More fail with `InvalidInput`. */
+  /**
+   * Stores up to 1,000 jobs (16 Mi characters), all or none, and yields their ids. More fail with `InvalidInput`. Those
+   * with `ids` and without a `key` go to several partitions, where there are any: in each of these all or none.
+   */
   readonly enqueueAll: <Name extends string, P, A, E>(
     job: Job<Name, P, A, E>,
     payloads: ReadonlyArray<NoInfer<P>>,
@@ -76,7 +91,10 @@ export class JobQueue extends Context.Service<JobQueue, {
   ) => Effect.Effect<Stream.Stream<JobEvent, RedisError>, InvalidInput | RedisError, Scope.Scope>
   /** What is known of a job; undefined when nothing is. */
   readonly get: (queue: QueueRef, id: string) => Effect.Effect<JobInfo | undefined, InvalidInput | RedisError>
-  /** A page of jobs in one state (`finished`: completed or cancelled, newest first), 50 unless `limit` says otherwise. */
+  /**
+   * A page of jobs in one state (`finished`: completed or cancelled, newest first), 50 unless `limit` says otherwise.
+   * Where there are partitions, one comes after the other.
+   */
   readonly list: (
     queue: QueueRef,
     options: {
@@ -166,55 +184,37 @@ const makeMemory = (settings: QueueSettings): JobQueue["Service"] => {
   return attachEngine(JobQueue.of(make(engine)), engine)
 }
 
-/** How many jobs are stored as one. */
+/** How many jobs a page holds. */
 const listAtMost = 1000
-const cursorPattern = /^\d{1,15}(?::\d{1,15})?$/
 
 const make = (engine: QueueEngine): JobQueue["Service"] => {
   const on = <A, E>(
     operation: string,
-    queue: QueueRef,
-    f: (store: QueueStore, name: string) => Effect.Effect<A, E>
+    ref: QueueRef,
+    f: (queue: Queue) => Effect.Effect<A, E>
   ): Effect.Effect<A, E | InvalidInput> =>
     traced(
-      Effect.flatMap(openQueue(engine, queue), ({ name, store }) => f(store, name)),
+      Effect.flatMap(openQueue(engine, ref), f),
       `JobQueue.${operation}`,
       "client",
       () => ({ "messaging.system": "redis", "messaging.operation.name": operation })
     )
   const onJob = <A, E>(
     operation: string,
-    queue: QueueRef,
+    ref: QueueRef,
     id: string,
-    f: (store: QueueStore, name: string) => Effect.Effect<A, E>
+    f: (queue: Queue) => Effect.Effect<A, E>
   ): Effect.Effect<A, E | InvalidInput> =>
-    on(
-      operation,
-      queue,
-      (store, name) => Effect.flatMap(Effect.fromResult(checkId("job id", id)), () => f(store, name))
-    )
-  const changed = (reply: string) => reply === "done"
-  const change = (kind: "remove" | "retry" | "promote") => (queue: QueueRef, id: string) =>
-    onJob(kind, queue, id, (store) => Effect.map(store.change(id, { kind }), changed))
-  const drain = (store: QueueStore, states: ReadonlyArray<"waiting" | "delayed">) =>
-    Effect.gen(function*() {
-      let total = 0
-      for (const state of states) {
-        let gone: number
-        do {
-          gone = yield* store.drainSome(state)
-          total += Math.max(0, gone)
-        } while (gone !== 0)
-      }
-      return total
-    })
+    on(operation, ref, (queue) => Effect.flatMap(Effect.fromResult(checkId("job id", id)), () => f(queue)))
+  const change = (kind: "remove" | "retry" | "promote") => (ref: QueueRef, id: string) =>
+    onJob(kind, ref, id, (queue) => Effect.map(changeJob(queue, id, { kind }), (reply) => reply === "done"))
 
-  const eventsScoped: JobQueue["Service"]["eventsScoped"] = Effect.fnUntraced(function*(queue) {
-    const { name, store } = yield* openQueue(engine, queue)
+  const eventsScoped: JobQueue["Service"]["eventsScoped"] = Effect.fnUntraced(function*(ref) {
+    const queue = yield* openQueue(engine, ref)
     return Stream.flattenIterable(
       Stream.map(
-        yield* store.transitions,
-        (transitions) => transitions.map((transition): JobEvent => ({ ...transition, queue: name }))
+        yield* transitionsOf(queue),
+        (transitions) => transitions.map((transition): JobEvent => ({ ...transition, queue: queue.name }))
       )
     )
   })
@@ -223,34 +223,37 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
     ...makeEnqueue(engine),
     result: makeResult(engine),
     take: makeTake(engine),
-    events: (queue) => Stream.unwrap(eventsScoped(queue)),
+    events: (ref) => Stream.unwrap(eventsScoped(ref)),
     eventsScoped,
-    get: (queue, id) =>
+    get: (ref, id) =>
       onJob(
         "get",
-        queue,
+        ref,
         id,
-        (store, name) => Effect.map(store.look(id), (known) => known === undefined ? undefined : toInfo(known, name))
+        (queue) =>
+          Effect.map(locate(queue, id), (found) => found === undefined ? undefined : toInfo(found.known, queue.name))
       ),
-    list: (queue, { cursor, limit = 50, state }) => {
-      if (!(Number.isInteger(limit) && limit > 0 && limit <= listAtMost)) {
-        return Effect.fail(
+    list: (ref, { cursor, limit = 50, state }) =>
+      !(Number.isInteger(limit) && limit > 0 && limit <= listAtMost)
+        ? Effect.fail(
           new InvalidInput({ input: "limit", problem: `it is not a whole number from 1 to ${listAtMost}` })
         )
-      }
-      if (cursor !== undefined && !cursorPattern.test(cursor)) {
-        return Effect.fail(new InvalidInput({ input: "cursor", problem: "no page has given it" }))
-      }
-      return on("list", queue, (store, name) =>
-        Effect.map(
-          store.list(state, cursor ?? "", limit),
-          ({ jobs, next }): JobPage => ({ jobs: jobs.map((job) => toInfo(job, name)), next })
-        ))
-    },
-    counts: (queue) =>
-      on("counts", queue, (store) =>
+        : on("list", ref, (queue): Effect.Effect<JobPage, InvalidInput | RedisError> =>
+          cursor !== undefined && !isCursor(queue, cursor)
+            ? Effect.fail(new InvalidInput({ input: "cursor", problem: "no page has given it" }))
+            : Effect.map(
+              listJobs(queue, state, cursor ?? "", limit),
+              ({ jobs, next }): JobPage => ({
+                jobs: jobs.map((job) =>
+                  toInfo(job, queue.name)
+                ),
+                next
+              })
+            )),
+    counts: (ref) =>
+      on("counts", ref, (queue) =>
         Effect.gen(function*() {
-          const { oldestEnqueuedAt, ...counts } = yield* store.counts
+          const { oldestEnqueuedAt, ...counts } = yield* countsOf(queue)
           const now = yield* Clock.currentTimeMillis
           return {
             ...counts,
@@ -259,41 +262,28 @@ const make = (engine: QueueEngine): JobQueue["Service"] => {
               : Duration.millis(Math.max(0, now - oldestEnqueuedAt))
           }
         })),
-    size: (queue) =>
-      on("size", queue, (store) => Effect.map(store.counts, (counts) => counts.waiting + counts.delayed)),
-    cancel: (queue, id, { reason = "cancelled" } = {}) =>
-      onJob("cancel", queue, id, (store) =>
+    size: (ref) => on("size", ref, (queue) => Effect.map(countsOf(queue), ({ delayed, waiting }) => waiting + delayed)),
+    cancel: (ref, id, { reason = "cancelled" } = {}) =>
+      onJob("cancel", ref, id, (queue) =>
         Effect.flatMap(Effect.fromResult(checkReason(reason)), () =>
           Effect.map(
-            store.change(id, { kind: "cancel", reason }),
+            changeJob(queue, id, { kind: "cancel", reason }),
             (reply) => reply === "done" ? "cancelled" : reply
           ))),
     remove: change("remove"),
     retry: change("retry"),
     promote: change("promote"),
-    replay: (queue, { limit = Infinity } = {}) =>
-      on("replay", queue, (store) =>
-        Effect.gen(function*() {
-          yield* Effect.fromResult(checkReplayLimit(limit))
-          // All are found before the first one runs again: one that dies anew must not be replayed for ever.
-          const ids: Array<string> = []
-          let cursor: string | undefined = ""
-          while (cursor !== undefined && ids.length < limit) {
-            const page: Effect.Success<ReturnType<QueueStore["list"]>> = yield* store.list("failed", cursor, 500)
-            for (const job of page.jobs) ids.push(job.id)
-            cursor = page.next
-          }
-          const replies = yield* Effect.forEach(
-            ids.slice(0, limit),
-            (id) => store.change(id, { kind: "retry" }),
-            { concurrency: 64 }
-          )
-          return replies.filter(changed).length
-        })),
-    pause: (queue) => on("pause", queue, (store) => store.setPaused(true)),
-    resume: (queue) => on("resume", queue, (store) => store.setPaused(false)),
-    drain: (queue, options) =>
-      on("drain", queue, (store) => drain(store, options?.delayed === true ? ["waiting", "delayed"] : ["waiting"])),
-    clear: (queue) => on("clear", queue, (store) => drain(store, ["waiting", "delayed"]))
+    replay: (ref, { limit = Infinity } = {}) =>
+      on(
+        "replay",
+        ref,
+        (queue) =>
+          Effect.andThen(Effect.fromResult(checkReplayLimit(limit)), Effect.suspend(() => replayAll(queue, limit)))
+      ),
+    pause: (ref) => on("pause", ref, (queue) => setPaused(queue, true)),
+    resume: (ref) => on("resume", ref, (queue) => setPaused(queue, false)),
+    drain: (ref, options) =>
+      on("drain", ref, (queue) => drainAll(queue, options?.delayed === true ? ["waiting", "delayed"] : ["waiting"])),
+    clear: (ref) => on("clear", ref, (queue) => drainAll(queue, ["waiting", "delayed"]))
   }
 }

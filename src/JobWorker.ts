@@ -5,6 +5,7 @@ import { finiteMillis } from "./internal/duration.ts"
 import { type JobLoop, type LoopOptions, startLoop } from "./internal/jobLoop.ts"
 import { engineOf } from "./internal/queueEngine.ts"
 import { openQueue } from "./internal/queueOpening.ts"
+import type { Queue } from "./internal/queuePartitions.ts"
 import type { JobHandler } from "./Job.ts"
 import { JobQueue } from "./JobQueue.ts"
 import { InvalidInput } from "./RedisError.ts"
@@ -79,28 +80,23 @@ const make = <R>(handlers: ReadonlyArray<JobHandler<R>>, options: JobWorkerOptio
     const loopOptions = yield* Effect.fromResult(checkOptions(options))
     const engine = engineOf(yield* JobQueue)
 
-    const queues = new Map<
-      string,
-      { readonly ref: JobHandler<R>["job"]; readonly handlers: Map<string, JobHandler<R>> }
-    >()
+    const handlersOf = new Map<Queue, Map<string, JobHandler<R>>>()
     for (const handler of handlers) {
       const { job } = handler
       const { problem } = compile(job)
       if (problem !== undefined) return yield* problem
-      const key = `${job.shared ? "shared" : "own"} ${job.queue}`
-      const queue = queues.get(key) ?? { ref: job, handlers: new Map<string, JobHandler<R>>() }
-      if (queue.handlers.has(job.name)) {
+      const queue = yield* openQueue(engine, job)
+      const known = handlersOf.get(queue) ?? new Map<string, JobHandler<R>>()
+      if (known.has(job.name)) {
         return yield* new InvalidInput({ input: "handlers", problem: `there are two for the job "${job.name}"` })
       }
-      queue.handlers.set(job.name, handler)
-      queues.set(key, queue)
+      handlersOf.set(queue, known.set(job.name, handler))
     }
 
     const loops: Array<JobLoop> = []
     // All close at once: one after the other they would take as many times as long.
     const together = yield* Scope.fork(yield* Scope.Scope, "parallel")
-    for (const { handlers, ref } of queues.values()) {
-      const queue = yield* openQueue(engine, ref)
+    for (const [queue, handlers] of handlersOf) {
       const scope = yield* Scope.fork(together)
       loops.push(yield* Scope.provide(startLoop(engine, queue, handlers, loopOptions), scope))
     }

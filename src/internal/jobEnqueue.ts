@@ -6,8 +6,9 @@ import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile } from "./compiledJob.ts"
 import { makeIds } from "./jobId.ts"
 import { checkEnqueueOptions, checkId } from "./jobOptions.ts"
-import type { NewJob, QueueEngine, QueueStore } from "./queueEngine.ts"
+import type { NewJob, QueueEngine } from "./queueEngine.ts"
 import { queueOf } from "./queueOpening.ts"
+import { type JobStore, partitionFor, type Queue, storeFor } from "./queuePartitions.ts"
 import { emptyMeta, type JobMeta } from "./queueRecord.ts"
 import { traced } from "./span.ts"
 import { traceparentOf } from "./traceContext.ts"
@@ -25,15 +26,23 @@ const noOptions: Options = {}
 export const makeEnqueue = (engine: QueueEngine) => {
   const makeId = makeIds()
   // To spell a queue's keys anew for each job would cost more than the rest of this.
-  const stores = new WeakMap<AnyJob, QueueStore>()
-  const storeOf = (job: AnyJob): Result.Result<QueueStore, InvalidInput> => {
-    const known = stores.get(job)
+  const queues = new WeakMap<AnyJob, Queue>()
+  const cachedQueueOf = (job: AnyJob): Result.Result<Queue, InvalidInput> => {
+    const known = queues.get(job)
     if (known !== undefined) return Result.succeed(known)
-    return Result.map(queueOf(engine, job), ({ store }) => {
-      stores.set(job, store)
-      return store
+    return Result.map(queueOf(engine, job), (queue) => {
+      queues.set(job, queue)
+      return queue
     })
   }
+  const nextPartition = makeRotation()
+  /** The partition that new ids carry. */
+  const partitionOfNew = (queue: Queue, key: string | undefined, count: number, now: number): number | undefined =>
+    queue.partitions.length === 1
+      ? undefined
+      : key === undefined
+      ? nextPartition(count, now) % queue.partitions.length
+      : partitionFor(queue, key)
 
   /** In one go: each effect more would cost a tenth of the rest. */
   const prepare = <A, E>(
@@ -41,17 +50,24 @@ export const makeEnqueue = (engine: QueueEngine) => {
     payloads: ReadonlyArray<unknown>,
     options: Options,
     ids: ReadonlyArray<string> | undefined,
-    use: (store: QueueStore, jobs: ReadonlyArray<NewJob>) => Effect.Effect<A, E>
+    use: (store: JobStore, jobs: ReadonlyArray<NewJob>) => Effect.Effect<A, E>
   ): Effect.Effect<A, E | InvalidInput> =>
     Effect.withFiber<A, E | InvalidInput>((fiber) => {
-      const store = storeOf(job)
-      if (Result.isFailure(store)) return Effect.fail(store.failure)
+      const queue = cachedQueueOf(job)
+      if (Result.isFailure(queue)) return Effect.fail(queue.failure)
       const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-      const made = makeJobs(job, payloads, options, ids, makeId, now, traceparentOf(fiber))
-      return Result.isSuccess(made) ? use(store.success, made.success) : Effect.fail(made.failure)
+      let partition: number | undefined
+      const newId = (i: number) => {
+        if (i === 0) partition = partitionOfNew(queue.success, options.key, payloads.length, now)
+        return makeId(now, partition)
+      }
+      const made = makeJobs(job, payloads, options, ids, newId, now, traceparentOf(fiber))
+      return Result.isSuccess(made)
+        ? use(storeFor(queue.success, made.success, options.key), made.success)
+        : Effect.fail(made.failure)
     })
 
-  const stored = (store: QueueStore, jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<string>, RedisError> =>
+  const stored = (store: JobStore, jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<string>, RedisError> =>
     Effect.as(store.enqueue(jobs), jobs.map((each) => each.id))
 
   const span = <A, E>(effect: Effect.Effect<A, E>, job: AnyJob, count: number) =>
@@ -129,6 +145,25 @@ export const makeEnqueue = (engine: QueueEngine) => {
   }
 }
 
+/** How many new jobs go to one partition in a row: together they take one call. */
+const inARow = 100
+
+/** Has new jobs go to one partition after the other: those of a millisecond together, unless they are many. */
+const makeRotation = () => {
+  let at = crypto.getRandomValues(new Uint16Array(1))[0]!
+  let lastMillis = 0
+  let left = 0
+  return (count: number, now: number): number => {
+    if (left <= 0 || now !== lastMillis) {
+      at++
+      left = inARow
+      lastMillis = now
+    }
+    left -= count
+    return at
+  }
+}
+
 /** Jobs in as few parts as can each be stored as one. */
 const atomicParts = (jobs: ReadonlyArray<NewJob>): ReadonlyArray<ReadonlyArray<NewJob>> => {
   const parts: Array<Array<NewJob>> = []
@@ -149,7 +184,7 @@ const makeJobs = (
   payloads: ReadonlyArray<unknown>,
   options: Options,
   ids: ReadonlyArray<string> | undefined,
-  newId: (nowMillis: number) => string,
+  newId: (place: number) => string,
   now: number,
   trace: string | undefined
 ): Result.Result<ReadonlyArray<NewJob>, InvalidInput> => {
@@ -183,7 +218,7 @@ const makeJobs = (
       if (Result.isFailure(checked)) return Result.fail(checked.failure)
     }
     jobs.push({
-      id: id ?? newId(now),
+      id: id ?? newId(i),
       idIsNew: id === undefined,
       due,
       // Spelled out: to spread what they share takes several times as long.

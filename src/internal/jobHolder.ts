@@ -48,6 +48,8 @@ export interface Holder {
   readonly reports: () => number
   /** A job is to be cancelled; it may be one that a step under way is about to bring. */
   readonly cancel: (id: string, reason: string) => void
+  /** Whether it holds a job that will be a dead letter if it dies, or may be about to. */
+  readonly hasLastChance: () => boolean
   /** Gives up what is held by leases that have passed: this process may have stood still. */
   readonly giveUpLate: (nowMillis: number) => void
   /** Has the next step ask whether jobs are still held, or are to be cancelled. */
@@ -83,12 +85,16 @@ const noOne: OnEnd = () => {}
 
 let holders = 0
 
-/** A holder in the name of `inbox`. `receive` is called with each job that it comes to hold. */
+/**
+ * A holder in the name of `inbox`. `receive` is called with each job that it comes to hold. `mayTakeLastChance` tells
+ * whether no other holder of whoever this one is for has a last chance: all of them die together.
+ */
 export const makeHolder = (
   store: QueueStore,
   inbox: string,
   leaseMillis: number,
-  receive: (claim: Claim) => OnEnd
+  receive: (claim: Claim) => OnEnd,
+  mayTakeLastChance: () => boolean = () => true
 ): Holder => {
   const owner = `${inbox} ${++holders} ${leaseMillis}`
   const held = new Map<string, Held>()
@@ -124,6 +130,7 @@ export const makeHolder = (
     settled = taken.splice(count)
     return taken
   }
+  const hasLastChance = () => lastChances > 0 || lastChanceAskedBy !== undefined
   const isLastChance = ({ record }: Claim) =>
     record !== undefined && record.crashes > 0 && record.crashes + 1 >= store.maxCrashes
   const forget = (job: Held) => {
@@ -178,6 +185,7 @@ export const makeHolder = (
   return {
     owner,
     held,
+    hasLastChance,
     reports: () => settled.length + (beatDue ? 1 : 0),
     step: (want, ahead, sleepMillis) =>
       Effect.uninterruptibleMask((restore) =>
@@ -190,7 +198,7 @@ export const makeHolder = (
           const asked = [...unheard.keys()]
           const sleeps = want > 0 && sleepMillis > 0
           if (sleeps) unheard.set(`${mine}+`, sentAt)
-          const takesLastChance = lastChances === 0 && lastChanceAskedBy === undefined && want > 0
+          const takesLastChance = want > 0 && !hasLastChance() && mayTakeLastChance()
           if (takesLastChance) lastChanceAskedBy = mine
           underWay++
           const request = {

@@ -1,7 +1,8 @@
 /** What a worker tells of itself: a probe for Health, and counters of how jobs ended. */
 import { Clock, Effect, Metric, type Scope } from "effect"
 import type { ProbeResult } from "./probes.ts"
-import type { QueueEngine, QueueStore, Report } from "./queueEngine.ts"
+import type { QueueEngine, Report } from "./queueEngine.ts"
+import { countsOf, type Queue } from "./queuePartitions.ts"
 
 const attempts = Metric.counter("redis_queue_attempts", {
   description: "Attempts at jobs, by queue and how they ended",
@@ -19,22 +20,25 @@ const outcomes: { readonly [Kind in Report["kind"]]?: string } = {
 
 /** How a worker keeps its books. */
 export interface JobMonitor {
-  /** A step went through, with so many claims. */
-  readonly stepped: (claimed: number) => void
+  /** A step of a partition went through, with so many claims. */
+  readonly stepped: (partition: number, claimed: number) => void
   /** An attempt ended. */
   readonly ended: (report: Report) => void
 }
 
-/** Counts for one queue, and registers its probe. A worker that has not been through for `patienceMillis` is unhealthy. */
+/**
+ * Counts for one queue, and registers its probe. A worker that has not been through to each partition for
+ * `patienceMillis` is unhealthy.
+ */
 export const makeJobMonitor = (
   engine: QueueEngine,
-  queue: { readonly name: string; readonly store: QueueStore },
+  queue: Queue,
   patienceMillis: number,
   running: () => number
 ): Effect.Effect<JobMonitor, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Clock.Clock
-    let lastStepAt = clock.currentTimeMillisUnsafe()
+    const lastStepAt = queue.partitions.map(() => clock.currentTimeMillisUnsafe())
     const context = yield* Effect.context()
     const byOutcome = new Map(
       Object.values(outcomes).map((outcome) => [
@@ -45,9 +49,9 @@ export const makeJobMonitor = (
     const claimed = Metric.withAttributes(claims, { queue: queue.name })
 
     const check = Effect.gen(function*() {
-      const { oldestEnqueuedAt, ...counts } = yield* queue.store.counts
+      const { oldestEnqueuedAt, ...counts } = yield* countsOf(queue)
       const now = yield* Clock.currentTimeMillis
-      const silentMillis = now - lastStepAt
+      const silentMillis = now - Math.min(...lastStepAt)
       const stuck = silentMillis > patienceMillis
       const result: ProbeResult = {
         status: stuck ? "unhealthy" : "healthy",
@@ -63,8 +67,8 @@ export const makeJobMonitor = (
     yield* engine.registerProbe({ name: `queue ${queue.name}`, check })
 
     return {
-      stepped: (count) => {
-        lastStepAt = clock.currentTimeMillisUnsafe()
+      stepped: (partition, count) => {
+        lastStepAt[partition] = clock.currentTimeMillisUnsafe()
         if (count > 0) claimed.updateUnsafe(count, context)
       },
       ended: (report) => {

@@ -17,7 +17,7 @@ type Checked = Result.Result<undefined, InvalidInput>
 
 const controlCharacter = /\p{Cc}/u
 
-/** Ids and tenants: values in Redis, so that all but control characters, which separate them in lists, may stand. */
+/** Ids, tenants and keys: values in Redis, so that all but control characters, which separate them in lists, may stand. */
 export const checkId = (input: string, id: string): Checked => {
   if (typeof id !== "string" || id === "") return invalid(input, "it is empty, or no string")
   if (!id.isWellFormed()) return invalid(input, "it holds half a surrogate pair")
@@ -55,15 +55,18 @@ export const checkRunOptions = ({ attempts, backoff, priority, timeout }: JobDef
 
 /** All that a call says, besides ids. */
 export const checkEnqueueOptions = (options: Omit<EnqueueOptions, "id">): Checked => {
-  const { at, delay, tags, tenant } = options
+  const { at, delay, key, tags, tenant } = options
   if (at !== undefined && delay !== undefined) return invalid("delay", "either delay or at can be given, not both")
   if (delay !== undefined && waitableMillis(delay) === undefined) return invalid("delay", notWaitable)
   if (at !== undefined && !(at >= 0 && at <= maxTime)) return invalid("at", "it is not a point in time")
   if (tags !== undefined && !(tags.every((tag) => tag.isWellFormed()) && tags.join().length <= maxTagCharacters)) {
     return invalid("tags", `they hold half a surrogate pair, or more than ${maxTagCharacters} characters`)
   }
-  const checked = tenant === undefined ? fine : checkId("tenant", tenant)
-  return Result.isFailure(checked) ? checked : checkRunOptions(options)
+  for (const [input, value] of [["tenant", tenant], ["key", key]] as const) {
+    const checked = value === undefined ? fine : checkId(input, value)
+    if (Result.isFailure(checked)) return checked
+  }
+  return checkRunOptions(options)
 }
 
 const checkBackoff = (backoff: Backoff): Checked => {

@@ -6,8 +6,9 @@ import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile, type CompiledJob } from "./compiledJob.ts"
 import { finiteMillis } from "./duration.ts"
 import { checkId } from "./jobOptions.ts"
-import type { JobSnapshot, QueueEngine, QueueStore } from "./queueEngine.ts"
+import type { JobSnapshot, QueueEngine } from "./queueEngine.ts"
 import { openQueue } from "./queueOpening.ts"
+import { locate, type Queue } from "./queuePartitions.ts"
 import { readFailure } from "./queueRecord.ts"
 import { traced } from "./span.ts"
 
@@ -29,7 +30,7 @@ export const makeResult = (engine: QueueEngine) =>
   }
   const checked = checkId("job id", id)
   if (Result.isFailure(checked)) return Effect.fail(checked.failure)
-  const waiting = Effect.flatMap(openQueue(engine, job), ({ store }) => waitFor(engine, store, id))
+  const waiting = Effect.flatMap(openQueue(engine, job), (queue) => waitFor(engine, queue, id))
   return traced(
     Effect.flatMap(
       Effect.timeoutOrElse(waiting, { duration: millis, orElse: () => Effect.fail(new ResultTimeout({ id })) }),
@@ -44,11 +45,13 @@ export const makeResult = (engine: QueueEngine) =>
 /** Yields what is known of a job that has ended; undefined when nothing is. */
 const waitFor = (
   engine: QueueEngine,
-  store: QueueStore,
+  queue: Queue,
   id: string
 ): Effect.Effect<JobSnapshot | undefined, RedisError> =>
-  Effect.filterOrElse(store.look(id), isOver, () =>
-    Effect.scoped(Effect.gen(function*() {
+  Effect.flatMap(locate(queue, id), (found) => {
+    if (found === undefined || isOver(found.known)) return Effect.succeed(found?.known)
+    const { store } = found
+    return Effect.scoped(Effect.gen(function*() {
       let told = yield* Deferred.make<void>()
       yield* engine.inbox.listen(store.address, (letter) => {
         if (letter.kind === "gap" || (letter.kind === "finished" && letter.id === id)) {
@@ -62,7 +65,8 @@ const waitFor = (
         yield* Effect.timeoutOption(Deferred.await(told), lookAgainAfter)
         told = yield* Deferred.make<void>()
       }
-    })))
+    }))
+  })
 
 const isOver = (known: JobSnapshot | undefined): boolean => known === undefined || known.outcome !== undefined
 

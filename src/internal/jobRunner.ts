@@ -14,8 +14,20 @@ const unknownKindsTold = 100
 /** For how long jobs are started in a row. */
 const sliceMillis = 4
 
+/** Where jobs come from, and are reported to: a partition of the queue. */
+export interface JobSource {
+  readonly holder: Holder
+  /** How many of its jobs wait for room. */
+  waiting: number
+  /** Those are about to go back, and do not start. */
+  givesBack: boolean
+  /** It brought jobs that nobody here has a handler for. */
+  passedOn: boolean
+}
+
 interface Entry<R> {
   readonly claim: Claim
+  readonly source: JobSource
   readonly handler: JobHandler<R>
   /** Undefined while it waits. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined
@@ -28,13 +40,11 @@ export interface Runner {
   readonly running: () => number
   /** How many jobs wait for room. */
   readonly waiting: () => number
-  readonly receive: (claim: Claim) => OnEnd
-  /** Whether it was given jobs that it has no handler for, since this was asked last. */
-  readonly passedOn: () => boolean
+  readonly receive: (source: JobSource, claim: Claim) => OnEnd
   /** Starts those that wait, as far as there is room; false when it stopped so that others have their turn. */
   readonly startWaiting: () => boolean
-  /** Gives back those that wait. */
-  readonly giveBack: () => void
+  /** Gives back those from `source` that wait. */
+  readonly giveBack: (source: JobSource) => void
   readonly interruptAll: () => void
   /** The event loop did not turn for so long. */
   readonly wasBlocked: (millis: number) => void
@@ -42,7 +52,6 @@ export interface Runner {
 
 /** Runs claimed jobs, and settles them as they end. `onEnd` may be called from within `startWaiting`. */
 export const makeRunner = <R>(
-  holder: Holder,
   queue: { readonly name: string },
   handlers: ReadonlyMap<string, JobHandler<R>>,
   context: Context.Context<R>,
@@ -58,11 +67,12 @@ export const makeRunner = <R>(
   const running = new Set<Entry<R>>()
   let queued: Array<Entry<R>> = []
   let next = 0
+  /** Those of sources that give back, as they came. */
+  let aside: Array<Entry<R>> = []
   let waiting = 0
   let lastStartAt = 0
   let patient = false
   const unknownKinds = new Set<string>()
-  let passedOn = false
   /** What ended lately after it had let go of the event loop: one of these may have blocked it. */
   let lately: Array<Claim> = []
   let blockedToldAt = -Infinity
@@ -71,14 +81,14 @@ export const makeRunner = <R>(
   const noHold: OnEnd = () => {}
 
   const start = (entry: Entry<R>, now: number): number => {
-    const { claim, handler } = entry
+    const { claim, handler, source } = entry
     const record = claim.record!
     const { job } = handler
     const compiled = compile(job)
     const payload = compiled.payload.decode(record.payload)
     if (Result.isFailure(payload)) {
       entry.end = { kind: "shutdown" }
-      settle(claim, hopeless(record.name, claim, { reason: "undecodable", message: payload.failure.message }))
+      settle(source, claim, hopeless(record.name, claim, { reason: "undecodable", message: payload.failure.message }))
       return now
     }
     const about: JobContext = {
@@ -114,9 +124,9 @@ export const makeRunner = <R>(
       const interrupted = exit._tag === "Failure" && entry.end !== undefined
       if (!interrupted) {
         if (exit._tag === "Failure") tellOfDefect(exit, claim)
-        settle(claim, reportOf(exit, job, record, compiled, random()))
-      } else if (entry.end?.kind === "cancelled") settle(claim, cancelled(job, record, entry.end.reason))
-      else if (entry.end?.kind === "shutdown") settle(claim, { kind: "release", delayMillis: 0 })
+        settle(source, claim, reportOf(exit, job, record, compiled, random()))
+      } else if (entry.end?.kind === "cancelled") settle(source, claim, cancelled(job, record, entry.end.reason))
+      else if (entry.end?.kind === "shutdown") settle(source, claim, { kind: "release", delayMillis: 0 })
       else {
         fork(Effect.logWarning(`Job ${claim.id} of queue "${queue.name}" lost its lease and was interrupted`))
         onEnd(undefined)
@@ -131,16 +141,20 @@ export const makeRunner = <R>(
     entry.end = why
     if (entry.fiber !== undefined) entry.fiber.interruptUnsafe()
     else if (!running.has(entry)) {
+      const { claim, handler, source } = entry
       waiting--
-      if (why.kind === "cancelled") settle(entry.claim, cancelled(entry.handler.job, entry.claim.record!, why.reason))
-      else if (why.kind === "shutdown") settle(entry.claim, { kind: "release", delayMillis: 0 })
+      source.waiting--
+      if (why.kind === "cancelled") settle(source, claim, cancelled(handler.job, claim.record!, why.reason))
+      else if (why.kind === "shutdown") settle(source, claim, { kind: "release", delayMillis: 0 })
     }
   }
 
-  const giveBack = () => {
-    for (const entry of queued.slice(next)) end(entry, { kind: "shutdown" })
-    queued = []
+  const giveBack = (source: JobSource) => {
+    const all = [...aside, ...queued.slice(next)].filter((entry) => entry.source === source)
+    aside = aside.filter((entry) => entry.source !== source)
+    queued = queued.slice(next).filter((entry) => entry.source !== source)
     next = 0
+    for (const entry of all) end(entry, { kind: "shutdown" })
   }
 
   // Jobs were claimed ahead as others were fast; when those turn out slow, somebody else may be idle.
@@ -176,20 +190,24 @@ export const makeRunner = <R>(
     ))
   }
 
-  const settle = (claim: Claim, report: Report) => {
+  const settle = (source: JobSource, claim: Claim, report: Report) => {
     if (report.kind === "dead") {
       fork(Effect.logWarning(`Job ${claim.id} of queue "${queue.name}" failed for good, and is a dead letter`))
     }
-    holder.settle(claim.id, claim.token, report)
+    source.holder.settle(claim.id, claim.token, report)
     onEnd(report)
   }
 
   return {
     running: () => running.size,
     waiting: () => waiting,
-    receive: (claim) => {
+    receive: (source, claim) => {
       if (claim.record === undefined) {
-        settle(claim, hopeless("", claim, { reason: "undecodable", message: "its record is of an unknown version" }))
+        settle(
+          source,
+          claim,
+          hopeless("", claim, { reason: "undecodable", message: "its record is of an unknown version" })
+        )
         return noHold
       }
       const name = claim.record.name || queue.name
@@ -199,40 +217,40 @@ export const makeRunner = <R>(
           unknownKinds.add(name)
           fork(Effect.logWarning(`This worker of queue "${queue.name}" has no handler for its jobs named "${name}"`))
         }
-        passedOn = true
-        settle(claim, { kind: "release", delayMillis: unknownKindMillis })
+        source.passedOn = true
+        settle(source, claim, { kind: "release", delayMillis: unknownKindMillis })
         return noHold
       }
-      const entry: Entry<R> = { claim, handler, fiber: undefined, startedAt: 0, end: undefined }
+      const entry: Entry<R> = { claim, source, handler, fiber: undefined, startedAt: 0, end: undefined }
       queued.push(entry)
       waiting++
+      source.waiting++
       return (why) => end(entry, why)
     },
     startWaiting: () => {
       if (waiting === 0) return true
       let now = performance.now()
       const until = now + sliceMillis
-      while (waiting > 0 && running.size < options.concurrency) {
+      while (next < queued.length && running.size < options.concurrency) {
         if (now > until) return false
         const entry = queued[next++]!
         if (entry.end !== undefined) continue
-        waiting--
-        now = start(entry, now)
+        if (entry.source.givesBack) aside.push(entry)
+        else {
+          waiting--
+          entry.source.waiting--
+          now = start(entry, now)
+        }
       }
-      if (waiting === 0) {
+      if (next === queued.length) {
         queued = []
         next = 0
       } else watch()
       return true
     },
-    passedOn: () => {
-      const was = passedOn
-      passedOn = false
-      return was
-    },
     giveBack,
     interruptAll: () => {
-      giveBack()
+      for (const source of new Set([...aside, ...queued.slice(next)].map(({ source }) => source))) giveBack(source)
       for (const entry of running) end(entry, { kind: "shutdown" })
     },
     wasBlocked: (millis) => {

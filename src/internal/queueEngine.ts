@@ -164,9 +164,9 @@ export type Letter =
   | { readonly kind: "cancel"; readonly queue: string; readonly id: string; readonly reason: string }
   | { readonly kind: "finished"; readonly queue: string; readonly id: string }
 
-/** One queue. */
+/** One partition of a queue; of most, the only one. */
 export interface QueueStore {
-  /** Tells this queue's letters from others'. */
+  /** Tells its letters from others'. */
   readonly address: string
   /** How often a job's holder may die before the job is a dead letter. */
   readonly maxCrashes: number
@@ -198,7 +198,10 @@ export interface QueueStore {
 
 /** Where queues live. */
 export interface QueueEngine {
-  readonly open: (queue: { readonly queue: string; readonly shared: boolean }) => QueueStore
+  /** A queue's partition, or the first one: the only one where there are no others. */
+  readonly open: (
+    queue: { readonly queue: string; readonly shared: boolean; readonly partition?: number | undefined }
+  ) => QueueStore
   /** Whether it is far away: a call takes time, and a letter may not arrive. */
   readonly isRemote: boolean
   /** This process' inbox; letters go to every listener until its scope closes. */

@@ -34,8 +34,8 @@ export const makeMemoryEngine = (settings: QueueSettings): QueueEngine => {
           () => Effect.sync(() => listeners.delete(listener))
         ))
     },
-    open: ({ queue, shared }) => {
-      const address = `${shared ? "shared" : "own"}:${queue}`
+    open: ({ partition = 0, queue, shared }) => {
+      const address = `${shared ? "shared" : "own"}:${partition}:${queue}`
       let store = stores.get(address)
       if (store === undefined) {
         store = makeStore(address, settings, (letter) => post(address, letter))

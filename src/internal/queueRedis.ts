@@ -2,7 +2,8 @@
 import { Effect, PubSub, RcMap, type Scope, Stream } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import type { RedisError } from "../RedisError.ts"
-import { keyBase, sharedNamespace } from "./keys.ts"
+import { sharedNamespace } from "./keys.ts"
+import { partitionBase } from "./partitionKeys.ts"
 import { registerProbe } from "./probes.ts"
 import * as admin from "./queueAdminScripts.ts"
 import type {
@@ -47,8 +48,8 @@ export const makeRedisEngine = (
       inbox,
       isRemote: true,
       registerProbe: (probe) => registerProbe(client, probe),
-      open: ({ queue, shared }) => {
-        const base = keyBase(shared ? sharedNamespace : client.namespace, "queue", queue)
+      open: ({ partition = 0, queue, shared }) => {
+        const base = partitionBase(shared ? sharedNamespace : client.namespace, queue, partition)
         let store = stores.get(base)
         if (store === undefined) {
           store = makeStore(client, settings, base, hubs)

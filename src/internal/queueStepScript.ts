@@ -104,14 +104,15 @@ if extend ~= "" then
   end
 end
 
--- claims that nobody may have heard of
-local claimed = {}
+-- claims that nobody may have heard of: they take the room that is asked for
+local claimed, told_again = {}, 0
 for _, request in ipairs(unheard_list) do
   local token = redis.call("HGET", claims, owner .. " " .. request)
   if token then
     local ids = held_by(token)
     if #ids > 0 then
       redis.call("ZADD", leases, "XX", now_ms + lease_millis, token)
+      told_again = told_again + #ids
       claimed[#claimed + 1] = token
       claimed[#claimed + 1] = table.concat(ids, "\\0")
       claimed[#claimed + 1] = joined(redis.call("HMGET", jobs, unpack(ids)))
@@ -135,7 +136,7 @@ ${takingBack}
 sweep()
 
 -- new claims
-local slots, wanted = tonumber(want), want + ahead
+local slots, wanted = math.max(0, want - told_again), math.max(0, want + ahead - told_again)
 -- one that will be a dead letter if its holder dies: of several, those that are not to blame would die with the one
 -- that is, so that a holder has one at a time, and all others come again a little later
 local function is_too_much(id, record)
@@ -149,7 +150,7 @@ local function is_too_much(id, record)
 end
 local claimed_count = 0
 if wanted > 0 and not paused then
-  local ids, records = pop(slots, tonumber(ahead), is_too_much)
+  local ids, records = pop(slots, wanted - slots, is_too_much)
   claimed_count = #ids
   if claimed_count > 0 then
     local token = next_token()

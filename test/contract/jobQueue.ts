@@ -9,6 +9,8 @@ import { events } from "./jobQueue/events.ts"
 import { input } from "./jobQueue/input.ts"
 import { keeping } from "./jobQueue/keeping.ts"
 import { outcomes } from "./jobQueue/outcomes.ts"
+import { partitions } from "./jobQueue/partitions.ts"
+import { partitionWork } from "./jobQueue/partitionWork.ts"
 import type { Engine } from "./jobQueue/support.ts"
 import { taking } from "./jobQueue/taking.ts"
 import { working } from "./jobQueue/working.ts"
@@ -17,7 +19,20 @@ import { working } from "./jobQueue/working.ts"
 export const jobQueue = (name: string, engine: Engine, options?: { readonly excludeTestServices?: boolean }) =>
   suite(Layer.orDie(engine.layer({})), options)(`JobQueue (${name})`, (it) => {
     for (
-      const part of [enqueueing, outcomes, control, keeping, events, taking, working, input, badInput, badPayloads]
+      const part of [
+        enqueueing,
+        outcomes,
+        control,
+        keeping,
+        events,
+        taking,
+        working,
+        partitions,
+        partitionWork,
+        input,
+        badInput,
+        badPayloads
+      ]
     ) {
       part(it, engine)
     }

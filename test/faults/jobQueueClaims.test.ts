@@ -1,9 +1,13 @@
 /** Jobs are claimed, and whoever claimed them does not hear of it: they start all the same, as if nothing had been. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema, type Scope } from "effect"
+import { Context, Effect, Layer, Schema, type Scope } from "effect"
+import { makeRedisEngine } from "../../src/internal/queueRedis.ts"
+import { defaults } from "../../src/internal/queueSettings.ts"
 import * as Job from "../../src/Job.ts"
 import type { JobQueueOptions } from "../../src/JobQueue.ts"
+import { RedisClient } from "../../src/RedisClient.ts"
 import { eventually, wait } from "../support/queuesOnRedis.ts"
+import { sharedRedisUrl, uniqueNamespace } from "../support/sharedRedis.ts"
 import { type TwoSides, twoSides } from "../support/twoSides.ts"
 
 // Far longer than a test takes: whoever waits for it to pass is too late.
@@ -45,6 +49,43 @@ describe("A claim whose reply is lost", () => {
         yield* allAreDone(sides, 5)
         assert.sameMembers(started, texts.map((text) => `${text} 1`))
       }), { maxCrashes: 1 }))
+
+  it.live("takes the room of what is asked for with it", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const client = yield* Layer.build(RedisClient.layer({ url: sharedRedisUrl(), namespace: uniqueNamespace() }))
+      const engine = yield* makeRedisEngine(Context.get(client, RedisClient), defaults)
+      const store = engine.open({ queue: "text", shared: false })
+      const record = {
+        priority: 5,
+        lifo: false,
+        enqueuedAt: 0,
+        tenant: undefined,
+        name: "text",
+        meta: {},
+        payload: "1"
+      }
+      yield* store.enqueue(["a", "b", "c"].map((id) => ({ id, idIsNew: true, record, due: undefined })))
+      const step = (number: number, want: number, ahead: number, unheard: ReadonlyArray<string>) =>
+        Effect.map(
+          store.step({
+            owner: "inbox 1 1000",
+            number,
+            unheard,
+            reports: [],
+            extend: [],
+            want,
+            ahead,
+            takesLastChance: true,
+            leaseMillis: 10_000,
+            sleepMillis: 1000
+          }),
+          ({ claims, willCall }) => ({ ids: claims.map(({ id }) => id), willCall })
+        )
+      yield* step(1, 1, 0, [])
+      assert.deepStrictEqual(yield* step(2, 1, 0, ["1"]), { ids: ["a"], willCall: false })
+      assert.deepStrictEqual(yield* step(3, 1, 1, ["1"]), { ids: ["a", "b"], willCall: false })
+      assert.deepStrictEqual(yield* step(4, 4, 0, ["1", "3"]), { ids: ["a", "b", "c"], willCall: true })
+    })))
 
   it.live("may be lost three times in a row", () =>
     between((sides) =>

@@ -44,7 +44,7 @@ test("what is enqueued has to be the job's payload", () => {
   expectTypeOf(queue.enqueueAll(Print, ["x"], { ids: ["1"], delay: "5 seconds" })).toEqualTypeOf<
     Effect.Effect<ReadonlyArray<string>, InvalidInput | RedisError>
   >()
-  expectTypeOf(queue.enqueueChunks(Print, new Set(["x"]))).toEqualTypeOf<
+  expectTypeOf(queue.enqueueChunks(Print, new Set(["x"]), { key: "account" })).toEqualTypeOf<
     Stream.Stream<ReadonlyArray<string>, InvalidInput | RedisError>
   >()
   const refused = [
@@ -56,6 +56,8 @@ test("what is enqueued has to be the job's payload", () => {
     queue.enqueueAll(Pay, [{ at }]),
     // @ts-expect-error: numbers are no texts
     queue.enqueueChunks(Print, [1]),
+    // @ts-expect-error: chunks that are to be in order have one key
+    queue.enqueueChunks(Print, ["x"], { keys: ["1"] }),
     // @ts-expect-error: many jobs cannot share one id
     queue.enqueueAll(Print, ["x"], { id: "1" }),
     // @ts-expect-error: chunks are stored one by one, so that a caller's ids would promise too much
@@ -154,7 +156,7 @@ test("a program without a layer for its queue does not run", () => {
 
 test("queues are named by a text, a job, or both of its parts", () => {
   expectTypeOf(queue.counts(Pay)).toEqualTypeOf<Effect.Effect<JobCounts, InvalidInput | RedisError>>()
-  expectTypeOf(queue.counts("pay")).toEqualTypeOf(queue.counts({ queue: "pay", shared: true }))
+  expectTypeOf(queue.counts("pay")).toEqualTypeOf(queue.counts({ queue: "pay", shared: true, partitions: 8 }))
   expectTypeOf(queue.events(Print)).toEqualTypeOf<Stream.Stream<JobEvent, InvalidInput | RedisError>>()
   expectTypeOf<JobCounts["oldestWaiting"]>().toEqualTypeOf<Duration.Duration | undefined>()
   // @ts-expect-error: jobs are listed by the states that there are

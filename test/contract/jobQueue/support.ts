@@ -37,6 +37,19 @@ export const textJob = (options: Job.JobDefaults & { readonly queue?: string } =
 export const failingJob = (options: Job.JobDefaults & { readonly queue?: string } = {}) =>
   Job.make(unique("failing"), { payload: Schema.String, error: Schema.String, ...options })
 
+/** A job of its own queue of four partitions that takes and yields text, or fails with one. */
+export const spreadJob = (options: Job.JobDefaults & { readonly queue?: string; readonly partitions?: number } = {}) =>
+  Job.make(unique("spread"), {
+    payload: Schema.String,
+    success: Schema.String,
+    error: Schema.String,
+    partitions: 4,
+    ...options
+  })
+
+/** Ids, or keys, of which each partition has several. */
+export const many = Array.from({ length: 40 }, (_, i) => `${i % 2 === 0 ? "even" : "odd"} ${i}`)
+
 const sleep = (millis: number) => Effect.promise(() => new Promise<void>((resolve) => setTimeout(resolve, millis)))
 
 /** A moment of real time, under any clock. */
@@ -100,16 +113,19 @@ export const listAll = (queue: QueueRef, state: Parameters<JobQueue["Service"]["
     return found
   })
 
+/** What another job of the same queue says of it. */
+const definitionOf = (ref: QueueRef) => {
+  const { partitions, queue, shared }: Exclude<QueueRef, string> = typeof ref === "string" ? { queue: ref } : ref
+  return { partitions, queue, shared }
+}
+
 /** Lets a step be taken that claims nothing, so that what is due is promoted, reaped and swept. */
 export const stepOnce = (queue: QueueRef) =>
   Effect.gen(function*() {
     const jobs = yield* JobQueue
     const { paused } = yield* jobs.counts(queue)
     yield* jobs.pause(queue)
-    const ref = typeof queue === "string" ? { queue } : queue
-    yield* Effect.scoped(
-      jobs.take(Job.make("nothing", { payload: Schema.Unknown, queue: ref.queue, shared: ref.shared }), 1)
-    )
+    yield* Effect.scoped(jobs.take(Job.make("nothing", { payload: Schema.Unknown, ...definitionOf(queue) }), 1))
     if (!paused) yield* jobs.resume(queue)
   })
 
@@ -121,8 +137,7 @@ export const recordEvents = (queue: QueueRef) =>
     yield* Effect.forkScoped(
       Stream.runForEach(jobs.events(queue), (event) => Effect.sync(() => all.push(event)))
     )
-    const ref = typeof queue === "string" ? { queue } : queue
-    const Probe = Job.make("probe", { payload: Schema.Void, queue: ref.queue, shared: ref.shared })
+    const Probe = Job.make("probe", { payload: Schema.Void, ...definitionOf(queue) })
     yield* eventually(
       "events are live",
       Effect.gen(function*() {

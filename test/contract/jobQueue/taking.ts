@@ -218,20 +218,24 @@ export const taking: Part = (it, engine) => {
       const stopped = yield* pausableClock
       yield* Effect.provideService(
         work(engine, [
-          Text.handler(() => Effect.onInterrupt(Effect.never, () => Effect.sync(() => seen.push("interrupted"))))
+          Text.handler(() => {
+            seen.push("started")
+            return Effect.onInterrupt(Effect.never, () => Effect.sync(() => seen.push("interrupted")))
+          })
         ], { concurrency: 1, lease: "300 millis" }),
         Clock.Clock,
         stopped.clock
       )
       const id = yield* queue.enqueue(Text, "x")
-      yield* untilState(Text, id, "active")
+      // Active it is as soon as it was sent to the worker, which then has yet to hear of it.
+      yield* untilLength(seen, 1)
       yield* stopped.pause()
       yield* engine.elapse("10 seconds")
       const [current] = yield* queue.take(Text, 1)
       assert.include(current, { id, attempt: 1 })
       yield* stopped.resume
       yield* engine.elapse("100 millis")
-      yield* untilLength(seen, 1)
+      yield* untilLength(seen, 2)
       assert.strictEqual(yield* stateOf(Text, id), "active")
       yield* current!.complete("by the second")
       assert.strictEqual(yield* queue.result(Text, id, { within: "1 minute" }), "by the second")
