@@ -22,6 +22,8 @@ const round = (far: Side, namespace: string, direction: Direction, bytes: number
     yield* near.work([
       Text.handler((text, { attempt }) => Effect.sync(() => (started.push(`${text} ${attempt}`), text)))
     ], { concurrency: 2, lease: "1 minute", poll: 100 })
+    // Behind what is asked at the start, whose long replies would take hundreds of rounds.
+    yield* near.queue.counts(Text)
     yield* proxy.cutAfterBytes(bytes, direction)
 
     // Safe to repeat, and so repeated: each call is acknowledged in the end.
