@@ -25,7 +25,7 @@ import { scriptsThrough } from "./internal/runScript.ts"
 import { askSentinels, type Place } from "./internal/sentinel.ts"
 import { ServerClock } from "./internal/serverClock.ts"
 import { parseInfo } from "./internal/serverInfo.ts"
-import { makeShards } from "./internal/shards.ts"
+import { withShards } from "./internal/shards.ts"
 import { traced } from "./internal/span.ts"
 import { makeSubscriber, type Subscribe } from "./internal/subscriber.ts"
 import { makeReserve, notPossible, spanAttributes, spanOf, usedThrough } from "./internal/using.ts"
@@ -138,8 +138,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
       ? async () => addressOf(settings, connectTimeoutMillis, await place())
       : undefined
     return connect(
-      () =>
-        new Client({ ...optionsFor(purpose, fixed), ...honest, readOnly: settings.cluster?.readFrom === "replica" }),
+      () => new Client({ ...optionsFor(purpose, fixed), ...honest }),
       {
         connectTimeoutMillis,
         commandTimeoutMillis,
@@ -175,14 +174,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
   const attributes = spanAttributes(settings)
   const use = usedThrough(deployment.run, attributes)
   const { probe, subscribe: subscribeHere } = yield* makeSubscriber(deployment.openSubscriptions)
-  const subscribeToShard = deployment.cluster === undefined
-    ? undefined
-    : yield* makeShards(deployment.cluster, commandTimeoutMillis)
-  // Where all is on one server, sharded channels are like others.
-  const subscribe: Subscribe = (kind, name, listener) =>
-    kind !== "shard"
-      ? subscribeHere(kind, name, listener)
-      : subscribeToShard?.(name, listener) ?? subscribeHere("channel", name, listener)
+  const subscribe = yield* withShards(subscribeHere, deployment.cluster, commandTimeoutMillis)
 
   const durable = yield* Effect.cached(
     Effect.uninterruptible(Scope.provide(deployment.openDurable, yield* Effect.scope))

@@ -1,6 +1,6 @@
 /** One call, from the caller's request to its outcome, and what calls are made of. */
 import { Effect } from "effect"
-import type { Redis as Client } from "ioredis"
+import type { Command, Redis as Client } from "ioredis"
 import type { RedisError } from "../RedisError.ts"
 
 /** Sends one command, or several. */
@@ -14,6 +14,8 @@ export interface CallOptions {
   readonly timeoutMillis?: number | undefined
   /** Sent instead when the server does not know the script's hash. */
   readonly sendInFull?: Send | undefined
+  /** Of several commands the first is the one that counts: where that was refused, the call may be made again. */
+  readonly firstCounts?: boolean | undefined
   /** In a Cluster: the hash slot it is about. */
   readonly slot?: number | undefined
   /** In a Cluster: it only reads, and an old value will do. */
@@ -40,8 +42,9 @@ export interface Call {
   sent: boolean
   /** How many commands the client had written when it refused all of this call's; -1 when it took one. */
   refusedAt: number
-  /** How many commands it sent at once, the last time. */
+  /** How many commands it sent at once, the last time, and the first of them. */
   commands: number
+  first: Command | undefined
   /** An earlier attempt may have run. */
   mayHaveRun: boolean
   /** How much had been heard from the server when it was sent: tells a silent connection from a slow command. */
@@ -50,7 +53,7 @@ export interface Call {
   rejection: RedisError | undefined
   /** Whether the next server is to serve a slot that it is only about to take over. */
   asking: boolean
-  /** How often it was sent from server to server. */
+  /** How often it was sent from server to server, without a pause. */
   redirections: number
 }
 
@@ -97,6 +100,7 @@ export const makeCall = (request: CallRequest, deadline: number): Call => ({
   sent: false,
   refusedAt: -1,
   commands: 0,
+  first: undefined,
   mayHaveRun: false,
   heardBefore: 0,
   rejection: undefined,
@@ -116,6 +120,7 @@ export const running =
         repeatable: options?.repeatable,
         timeoutMillis: options?.timeoutMillis,
         sendInFull: options?.sendInFull,
+        firstCounts: options?.firstCounts,
         slot: options?.slot,
         fromReplica: options?.fromReplica,
         pinned: options?.pinned

@@ -1,5 +1,5 @@
 /** Runs commands on one ioredis client: waits for the connection, keeps deadlines, and knows what was written. */
-import type { Redis as Client } from "ioredis"
+import type { Command, Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import { type Call, type CallRequest, type Calls, makeCall, type Routing, running, type Send } from "./call.ts"
 import { closedError, connectError, isBroken, isReply, toRedisError } from "./failure.ts"
@@ -34,6 +34,7 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   let ready = false
   let closed = false
   let made = 0
+  let first: Command | undefined
   let written = 0
   let heard = 0
   let corked: Client["stream"] | undefined
@@ -47,6 +48,7 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     const reply = sendCommand(command, stream)
     if (corked !== undefined && corked.writableLength > worthAWrite) uncork()
     made++
+    first ??= command
     if (unanswered.commandQueue.length > before) written++
     return reply
   }
@@ -101,11 +103,9 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   }
 
   const transmit = (call: Call, send: Send): void => {
-    if (call.asking) {
-      call.asking = false
-      // Its own reply tells nothing.
-      client.asking().catch(() => {})
-    }
+    // Its own reply tells nothing.
+    if (call.asking) client.asking().catch(() => {})
+    first = undefined
     const madeBefore = made
     const writtenBefore = written
     call.heardBefore = heard
@@ -115,6 +115,7 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     try {
       const reply = send(client)
       call.commands = made - madeBefore
+      call.first = first
       if (written === writtenBefore && made > madeBefore) call.refusedAt = written
       reply.then((value) => {
         if (forget(call)) call.request.done(undefined, value)
@@ -139,14 +140,14 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     const { command, repeatable, sendInFull } = call.request
     if (sendInFull !== undefined && cause.message.startsWith("NOSCRIPT")) return transmit(call, sendInFull)
     const error = toRedisError(command, cause, true)
-    const redirection = routing === undefined ? undefined : redirectionOf(error.detail)
+    const isPinned = routing === undefined || call.request.pinned === true
+    const redirection = isPinned ? undefined : redirectionOf(error.detail)
     if (redirection === undefined && !isPassing(error.detail)) return end(call, error)
-    // Of several commands, others may have run, unless they were one transaction.
-    const hasNotRun = call.commands === 1 || cause.message.startsWith("EXECABORT")
-    if (redirection !== undefined && !hasNotRun && repeatable !== true) return end(call, error)
-    // It has surely not run, and may soon succeed.
+    if (repeatable !== true && !hasNotRun(call, cause)) return end(call, error)
+    // It may soon succeed.
     call.sent = false
     call.rejection = error
+    call.asking = false
     if (redirection !== undefined && call.redirections++ < maxRedirections) {
       const { address, kind, slot } = redirection
       if (kind === "moved") {
@@ -158,13 +159,20 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
         call.asking = false
       }
     }
+    call.redirections = 0
     routing?.outdated()
     later(call, passingPauseMillis)
   }
 
+  // Of several commands others may have run, also such as `send` sent after a reply; unless they were one transaction.
+  const hasNotRun = ({ commands, first, request }: Call, cause: Error): boolean =>
+    cause.message.startsWith("EXECABORT") ||
+    ((commands === 1 || request.firstCounts === true) && first?.isResolved !== true)
+
   const later = (call: Call, millis: number): void => {
     call.mayHaveRun = isUnknown(call)
     call.sent = false
+    call.asking = false
     setTimeout(() => {
       if (!pending.has(call) || handOver(call, routing?.ownerOf(call.request))) return
       begin(call)

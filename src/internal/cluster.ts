@@ -5,9 +5,11 @@ import { RedisError } from "../RedisError.ts"
 import type { NatMap } from "../RedisSettings.ts"
 import type { CallRequest, Calls, Routing } from "./call.ts"
 import { makeCalls } from "./calls.ts"
+import { makeLook } from "./clusterLook.ts"
 import type { Connection, ConnectionState } from "./connection.ts"
+import { connectError } from "./failure.ts"
 import { nameOfPlace, type Place, placeOfName } from "./sentinel.ts"
-import { readSlots, redirectedTo, type SlotMap, unknownSlots } from "./slotMap.ts"
+import { redirectedTo, type SlotMap, unknownSlots } from "./slotMap.ts"
 
 export interface ClusterOptions {
   readonly seeds: ReadonlyArray<Place>
@@ -44,6 +46,8 @@ export interface Cluster {
   readonly masters: () => ReadonlyArray<Node>
   /** The server in charge of a slot, or any. */
   readonly nodeOf: (slot: number | undefined) => Node | undefined
+  /** Whether a server is one of them, master or replica, as far as is known. */
+  readonly knows: (place: Place) => boolean
   /** Where the server of that name is. */
   readonly placeNamed: (name: string) => Place
   /** Has it look soon who is in charge of what. */
@@ -56,8 +60,6 @@ export interface Cluster {
 const lookMillis = 15_000
 /** How soon we look again while somebody is missing. */
 const missingMillis = 200
-/** How long one server may take to tell. */
-const askMillis = 1000
 const idleLookMillis = 100
 
 /** Connects to all masters of a Cluster, until the scope closes. */
@@ -66,29 +68,29 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
     const context = yield* Effect.context()
     const nodes = new Map<string, Node>()
     const retired = new Map<Node, NodeJS.Timeout>()
+    const leaving = new Set<Promise<void>>()
     const watchers = new Set<() => void>()
     let slots: SlotMap = unknownSlots()
     let version = 0
     let epoch = 0
     let whole = false
     let closing = false
-    let asking = false
-    let refusal: RedisError | undefined
-    let timer: NodeJS.Timeout | undefined
-    let timerDue = Infinity
 
     const changed = () => {
       for (const watcher of [...watchers]) watcher()
     }
 
     const failure = (): RedisError | undefined =>
-      refusal ?? [...nodes.values()].find((node) => node.failure !== undefined)?.failure
+      look.refusal() ?? [...nodes.values()].find((node) => node.failure !== undefined)?.failure
+
+    const trouble = (): RedisError =>
+      failure() ?? ([...nodes.values()].some(({ ready }) => ready) ? uncovered() : silent())
 
     // Calls wait here while nobody is in charge.
     const nowhere = makeCalls(options.makeClient(), {
       defaultTimeoutMillis: options.commandTimeoutMillis,
       exclusive: false,
-      lastFailure: () => failure() ?? uncovered(),
+      lastFailure: () => trouble(),
       routing: {
         ownerOf: (request) => ownerOf(request),
         moved: () => nowhere,
@@ -106,18 +108,18 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
         moved: (slot, address) => {
           const to = nodeAt(redirectedTo(address, place, options.natMap))
           slots.owners[slot] = nameOfPlace(to.place)
-          lookIn(0)
+          look.within(0)
           return to.connection.calls
         },
         asked: (address) => nodeAt(redirectedTo(address, place, options.natMap)).connection.calls,
-        outdated: () => lookIn(0)
+        outdated: () => look.within(0)
       }
       const onState = (state: ConnectionState) => {
         if (state._tag !== "Ready" && state._tag !== "Disconnected") return
         node.ready = state._tag === "Ready"
         node.failure = state._tag === "Ready" ? undefined : state.error ?? node.failure
         if (closing) return
-        lookIn(0)
+        look.within(0)
         judge()
       }
       const connection = Effect.runSyncWith(context)(
@@ -135,7 +137,8 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
         if (node.connection.calls.reroute() > 0) return
         clearInterval(retired.get(node))
         retired.delete(node)
-        Effect.runFork(Scope.close(node.scope, Exit.void))
+        const leaves = Effect.runPromise(Scope.close(node.scope, Exit.void)).then(() => void leaving.delete(leaves))
+        leaving.add(leaves)
       }
       retired.set(node, setInterval(close, idleLookMillis))
       close()
@@ -158,7 +161,7 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
     }
 
     const masters = (): ReadonlyArray<Node> =>
-      [...slots.replicas.keys()].sort().flatMap((name) => nodes.get(name) ?? [])
+      [...slots.replicas.keys()].toSorted().flatMap((name) => nodes.get(name) ?? [])
 
     /** Tells whether all is well, when that has changed. */
     const judge = (): void => {
@@ -177,72 +180,34 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
       const wanted = new Set(
         options.readFromReplicas ? next.places.keys() : [...next.replicas.keys()]
       )
-      for (const name of wanted) nodeAt(next.places.get(name)!)
+      for (const name of wanted) setReadOnly(nodeAt(next.places.get(name)!), !next.replicas.has(name))
       for (const [name, node] of nodes) if (!wanted.has(name)) retire(node)
       nowhere.reroute()
       for (const node of nodes.values()) if (!node.ready) node.connection.calls.reroute()
       judge()
     }
 
-    const ask = ({ connection, place }: Node): Promise<SlotMap> =>
-      new Promise((resolve, reject) =>
-        connection.calls.start({
-          command: "cluster slots",
-          send: (client) => client.cluster("SLOTS"),
-          repeatable: true,
-          pinned: true,
-          timeoutMillis: askMillis,
-          done: (error, reply) => {
-            const read = error === undefined ? readSlots(reply, place, options.natMap) : undefined
-            if (read === undefined) reject(error ?? unknownReply())
-            else resolve(read)
-          }
-        })
-      )
-
-    const look = async (): Promise<void> => {
-      if (asking || closing) return
-      asking = true
-      timerDue = Infinity
-      const candidates = shuffled([...nodes.values()].filter((node) => node.ready))
-      for (const node of candidates) {
-        try {
-          const next = await ask(node)
-          refusal = undefined
-          if (closing) return
-          // One that is alone, or new, knows of nobody.
-          if (next.places.size === 0 && candidates.length > 1) continue
-          learn(next)
-          break
-        } catch (error) {
-          if (error instanceof RedisError && error.outcome === "Rejected") refusal = error
-        }
+    const look = makeLook({
+      natMap: options.natMap,
+      ready: () => [...nodes.values()].filter((node) => node.ready),
+      learn,
+      looked: () => {
+        if (![...nodes.values()].some((node) => node.ready)) { for (const seed of options.seeds) nodeAt(seed) }
+        changed()
+        return whole ? lookMillis : missingMillis
       }
-      asking = false
-      if (candidates.length === 0) { for (const seed of options.seeds) nodeAt(seed) }
-      changed()
-      lookIn(whole ? lookMillis : missingMillis)
-    }
-
-    const lookIn = (millis: number): void => {
-      if (closing || asking) return
-      const due = performance.now() + millis
-      if (due >= timerDue) return
-      clearTimeout(timer)
-      timerDue = due
-      timer = setTimeout(() => void look(), millis)
-    }
+    })
 
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         closing = true
-        clearTimeout(timer)
+        look.stop()
         for (const poll of retired.values()) clearInterval(poll)
         nowhere.close()
         const all = [...nodes.values(), ...retired.keys()]
-        return Effect.andThen(
-          Effect.forEach(all, ({ scope }) => Scope.close(scope, Exit.void), { concurrency: "unbounded" }),
-          Effect.sync(() => options.onState({ _tag: "Closed", epoch }))
+        return Effect.forEach(all, ({ scope }) => Scope.close(scope, Exit.void), { concurrency: "unbounded" }).pipe(
+          Effect.andThen(Effect.promise(() => Promise.all(leaving))),
+          Effect.andThen(Effect.sync(() => options.onState({ _tag: "Closed", epoch })))
         )
       })
     )
@@ -257,13 +222,14 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
       }
       const check = () => {
         if (whole) return done(Effect.void)
+        const refusal = look.refusal()
         if (refusal !== undefined) return done(Effect.fail(refusal))
         const failures = [...nodes.values()].flatMap((node) => node.failure ?? [])
         // One of them may be starting; not all of them.
         const hopeless = failures.length === nodes.size && failures.every(({ reason }) => reason !== "loading")
         if (version === 0 && hopeless) done(Effect.fail(failures[0]!))
       }
-      const late = setTimeout(() => done(Effect.fail(failure() ?? uncovered())), options.connectTimeoutMillis)
+      const late = setTimeout(() => done(Effect.fail(trouble())), options.connectTimeoutMillis)
       watchers.add(check)
       check()
       return Effect.sync(() => done(Effect.void))
@@ -274,8 +240,9 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
       connected,
       masters,
       nodeOf,
+      knows: (place) => slots.places.size === 0 || slots.places.has(nameOfPlace(place)),
       placeNamed: (name) => slots.places.get(name) ?? placeOfName(name),
-      outdated: () => lookIn(0),
+      outdated: () => look.within(0),
       watch: (watcher) => {
         watchers.add(watcher)
         return () => {
@@ -285,10 +252,19 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
     }
   })
 
+/** A replica's server lets only those read who say that an old value will do; where it is the master, nobody says so. */
+const setReadOnly = ({ connection: { client } }: Node, readOnly: boolean): void => {
+  if (client.options.readOnly === readOnly) return
+  client.options.readOnly = readOnly
+  // One that is not ready yet says so when it is.
+  if (client.status !== "ready") return
+  const said = readOnly ? client.readonly() : client.readwrite()
+  said.catch(() => {})
+}
+
 const anyOf = <A>(all: ReadonlyArray<A>): A | undefined => all[Math.floor(Math.random() * all.length)]
 
-const shuffled = <A>(all: ReadonlyArray<A>): ReadonlyArray<A> =>
-  all.map((one) => [Math.random(), one] as const).sort(([a], [b]) => a - b).map(([, one]) => one)
+const silent = () => connectError("connect", new Error("timed out: no server of the Cluster answers"), "NotSent")
 
 const uncovered = () =>
   new RedisError({
@@ -296,12 +272,4 @@ const uncovered = () =>
     reason: "cluster-down",
     outcome: "NotSent",
     detail: "the Cluster has hash slots that no server is in charge of"
-  })
-
-const unknownReply = () =>
-  new RedisError({
-    command: "cluster slots",
-    reason: "reply",
-    outcome: "Rejected",
-    detail: "its reply has an unknown shape"
   })

@@ -18,6 +18,10 @@ interface Sending {
   readonly deadline: number
   readonly fromReplica: boolean
   commands: number
+  /** What became of a command that failed. */
+  failure: RedisError | undefined
+  /** Takes back those that wait. */
+  readonly abandon: Array<() => void>
 }
 
 /** They mean one connection, of which there are several here. */
@@ -59,19 +63,23 @@ export const makeClusterClient = (
 
   const sendCommand = (command: Command): Promise<unknown> => {
     const reject = command.reject
-    const refuse = (error: RedisError) => reject.call(command, error)
-    const { name } = command
+    const sending = current
+    if (sending !== undefined) sending.commands++
+    const refuse = (error: RedisError) => {
+      if (sending !== undefined) sending.failure = error
+      reject.call(command, error)
+    }
+    // `call` leaves it as it was written.
+    const name = command.name.toLowerCase()
     if (exclusive.has(name)) refuse(notHere(name))
     const slot = name === "publish"
       ? publishSlot
-      : commonSlot(name, command.getKeys() as ReadonlyArray<string | Buffer>)
+      : commonSlot(name, command.getKeys())
     if (slot instanceof RedisError) refuse(slot)
     if (exclusive.has(name) || slot instanceof RedisError) return command.promise
-    const sending = current
-    if (sending !== undefined) sending.commands++
     let settle: (value: unknown) => void = () => {}
     command.promise.then((value) => settle(value), () => {})
-    start({
+    const abandon = start({
       command: name,
       send: (node) =>
         new Promise((resolve, rejectAttempt) => {
@@ -88,9 +96,10 @@ export const makeClusterClient = (
       fromReplica: sending?.fromReplica,
       timeoutMillis: sending === undefined ? undefined : Math.max(sending.deadline - performance.now(), 0)
     })
+    sending?.abandon.push(abandon)
     return command.promise
   }
-  client.sendCommand = sendCommand as Client["sendCommand"]
+  client.sendCommand = sendCommand
 
   const run = <A>(command: string, send: (client: Client) => Promise<A>, options?: CallOptions) =>
     Effect.callback<A, RedisError>((resume) => {
@@ -99,39 +108,49 @@ export const makeClusterClient = (
         repeatable: options?.repeatable === true,
         deadline: performance.now() + millis,
         fromReplica: options?.fromReplica === true,
-        commands: 0
+        commands: 0,
+        failure: undefined,
+        abandon: []
       }
-      const fail = (cause: unknown) => {
+      const fail = (cause: unknown, unknown: boolean) => {
         clearTimeout(timer)
-        resume(Effect.fail(failureOf(command, cause, sending.commands)))
+        resume(Effect.fail(failureOf(command, cause, unknown)))
       }
-      const late = () =>
+      const giveUp = () => {
+        clearTimeout(timer)
+        for (const abandon of sending.abandon) abandon()
+      }
+      const late = () => {
+        giveUp()
         fail(
-          new RedisError({ command, reason: "timeout", outcome: "Unknown", detail: "no reply within the deadline" })
+          new RedisError({ command, reason: "timeout", outcome: "Unknown", detail: "no reply within the deadline" }),
+          true
         )
-      const timer = setTimeout(late, Math.min(millis + graceMillis, 2 ** 31 - 1))
+      }
+      // After a long pause of this process, too, the commands' own words come first.
+      const timer = setTimeout(() => setImmediate(late), Math.min(millis + graceMillis, 2 ** 31 - 1))
       current = sending
       try {
         send(client).then((value) => {
           clearTimeout(timer)
           resume(Effect.succeed(value))
-        }, fail)
+        }, (cause) => fail(cause, sending.commands !== 1 || cause !== sending.failure))
       } catch (cause) {
-        fail(cause)
+        fail(cause, sending.commands > 0)
       } finally {
         current = undefined
       }
-      return Effect.sync(() => clearTimeout(timer))
+      return Effect.sync(giveUp)
     })
 
   return { client, run }
 }
 
-const failureOf = (command: string, cause: unknown, commands: number): RedisError => {
-  const error = toRedisError(command, cause, commands > 0)
+/** `unknown` tells whether something may have run besides what failed: of several commands, or of those sent later. */
+const failureOf = (command: string, cause: unknown, unknown: boolean): RedisError => {
+  const error = toRedisError(command, cause, unknown)
   const { detail, outcome, reason } = error
-  // Of several, others may have run.
-  return commands > 1 && outcome === "NotSent"
+  return unknown && outcome === "NotSent"
     ? new RedisError({ command, reason, outcome: "Unknown", detail })
     : error
 }

@@ -89,7 +89,21 @@ export const clusterDeployment = (
             run: (command, send, options) => connection.calls.run(command, send, { ...options, pinned: true })
           })))
       }),
-      openSubscriptions: (onState) => open("subscriptions", { onState, place: placeOf(pubSubSlot) }),
+      openSubscriptions: (onState) =>
+        Effect.tap(
+          open("subscriptions", { onState, place: placeOf(pubSubSlot) }),
+          ({ client }) =>
+            Effect.acquireRelease(
+              Effect.sync(() =>
+                cluster.watch(() => {
+                  const { host, port } = client.options
+                  // One that has left the Cluster hears no messages any more.
+                  if (client.status === "ready" && !cluster.knows({ host: host!, port: port! })) client.stream.destroy()
+                })
+              ),
+              (stop) => Effect.sync(stop)
+            )
+        ),
       openReserved: (key) =>
         Effect.suspend(() => {
           const slot = key === undefined ? undefined : slotOf(key)
@@ -115,8 +129,11 @@ export const clusterDeployment = (
 
 /** The slot of a transaction's keys: it is built once to find them. */
 const slotOfAll = (command: string, build: Build, client: Client): number | undefined | RedisError => {
-  const { _queue: commands } = build(client.pipeline()) as unknown as {
-    readonly _queue: ReadonlyArray<{ readonly name: string; readonly getKeys: () => ReadonlyArray<string | Buffer> }>
+  let commands: ReadonlyArray<{ readonly name: string; readonly getKeys: () => ReadonlyArray<string | Buffer> }>
+  try {
+    commands = (build(client.pipeline()) as unknown as { readonly _queue: typeof commands })._queue
+  } catch (cause) {
+    return toRedisError(command, cause, false)
   }
   const keys = commands.flatMap((one, i) =>
     one.getKeys().map((key) => ({ key, name: `command ${i + 1} (${one.name})` }))

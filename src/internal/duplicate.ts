@@ -6,6 +6,8 @@ import { allOrNothing } from "./allOrNothing.ts"
 import { close, concealed } from "./connection.ts"
 import { closedError, connectError, isReply } from "./failure.ts"
 
+const goodbyeMillis = 250
+
 /** Connects what `makeClient` makes, and closes it with the scope. Fails when it is not ready in time. */
 export const duplicate = (
   makeClient: () => Client,
@@ -34,11 +36,25 @@ export const duplicateCluster = (
     Effect.tap(
       Effect.acquireRelease(
         Effect.sync(() => concealed(makeClient()).on("error", () => {})),
-        (client) => Effect.sync(() => client.disconnect())
+        (client) => Effect.promise(() => closeAll(client))
       ),
       (client) => connected(client, connectTimeoutMillis)
     )
   )
+
+/** Ends the connections to all servers; those that do not answer are not waited for. */
+const closeAll = (client: Cluster): Promise<void> =>
+  new Promise((resolve) => {
+    const servers = client.nodes()
+    const done = () => {
+      clearTimeout(timer)
+      for (const { stream } of servers) stream?.destroy()
+      resolve()
+    }
+    const timer = setTimeout(done, goodbyeMillis)
+    client.once("end", done)
+    client.disconnect()
+  })
 
 const connected = (client: Client | Cluster, timeoutMillis: number): Effect.Effect<void, RedisError> =>
   Effect.callback((resume) => {

@@ -1,7 +1,8 @@
 /** The everyday commands as an engine runs them, and the engine that sends them to a server. */
 import { Effect } from "effect"
-import type { RedisClient, ServerHandle } from "../RedisClient.ts"
-import type { RedisError } from "../RedisError.ts"
+import type { RedisClient } from "../RedisClient.ts"
+import { RedisError } from "../RedisError.ts"
+import { scanCluster } from "./clusterScan.ts"
 import { bySlot } from "./hashSlot.ts"
 
 /** How SET differs from storing a value for ever. */
@@ -52,13 +53,13 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
     const groups = isCluster ? bySlot(keys) : []
     if (groups.length < 2) return run(keys)
     return Effect.map(
-      Effect.forEach(groups, ({ places }) => run(places.map((place) => keys[place]!)), { concurrency: "unbounded" }),
+      Effect.mapError(
+        Effect.forEach(groups, ({ places }) => run(places.map((place) => keys[place]!)), { concurrency: "unbounded" }),
+        inPart
+      ),
       (replies) => join(replies, groups.map(({ places }) => places))
     )
   }
-
-  const scanAt = (server: ServerHandle, cursor: string, pattern: string, count: number) =>
-    server.use("scan", (redis) => redis.scan(cursor, "MATCH", pattern, "COUNT", count), { repeatable: true })
 
   return {
     get: (key) => use("get", (redis) => redis.get(key), reading(key)),
@@ -100,23 +101,18 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
     hashSet: (key, fields) => use("hset", (redis) => redis.hset(key, ...fields.flat()), { key }),
     hashDel: (key, fields) => use("hdel", (redis) => redis.hdel(key, ...fields), { key }),
     hashIncrBy: (key, field, by) => use("hincrby", (redis) => redis.hincrby(key, field, by), { key }),
-    // Server by server. A cursor names the servers that there were when it was made: among others, it begins anew.
-    scan: (cursor, pattern, count) =>
-      Effect.flatMap(client.servers, (servers) => {
-        if (!isCluster) return scanAt(servers[0]!, cursor, pattern, count)
-        const names = servers.map(({ address }) => address).join()
-        const [place, from, among] = cursor === "0" ? ["0", "0", names] : cursor.split(" ")
-        const at = among === names ? Number(place) : 0
-        return Effect.map(
-          scanAt(servers[at]!, among === names ? from! : "0", pattern, count),
-          ([next, keys]): readonly [string, ReadonlyArray<string>] => {
-            if (next !== "0") return [`${at} ${next} ${names}`, keys]
-            return [at + 1 < servers.length ? `${at + 1} 0 ${names}` : "0", keys]
-          }
-        )
-      })
+    scan: isCluster
+      ? scanCluster(client)
+      : (cursor, pattern, count) =>
+        use("scan", (redis) => redis.scan(cursor, "MATCH", pattern, "COUNT", count), { repeatable: true })
   }
 }
+
+/** What one slot's command was not sent for, those of others may have done. */
+const inPart = (error: RedisError) =>
+  error.outcome === "NotSent"
+    ? new RedisError({ command: error.command, reason: error.reason, outcome: "Unknown", detail: error.detail })
+    : error
 
 const setArguments = ({ keepTtl, onlyIf, ttlMillis }: SetHow): ReadonlyArray<string> => [
   ...(ttlMillis === undefined ? [] : ["PX", String(ttlMillis)]),

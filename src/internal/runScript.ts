@@ -44,7 +44,7 @@ export const scriptsThrough = (
         use(script.name, sendAndWait(byHash, replicas, String(args[0])), {
           ...options,
           timeout: patienceMillis(options?.timeout ?? commandTimeoutMillis) + replicas.millis
-        }, { slot, sendInFull: sendAndWait(inFull, replicas, String(args[0])) }),
+        }, { slot, sendInFull: sendAndWait(inFull, replicas, String(args[0])), firstCounts: true }),
         (replies) => requireReplicas(script.name, replicas, replies)
       ))
   return Effect.flatMap(reply, (reply) => {

@@ -1,9 +1,10 @@
 /** Subscriptions to sharded channels: each at the server of a Cluster that has the channel's slot, wherever it moves. */
 import { Effect, Exit, Scope } from "effect"
-import type { RedisError } from "../RedisError.ts"
+import type { Redis as Client } from "ioredis"
+import { RedisError } from "../RedisError.ts"
 import type { Sharding } from "./deployment.ts"
 import { slotOf } from "./hashSlot.ts"
-import { type Listener, makeSubscriber, type Subscriber } from "./subscriber.ts"
+import { type Listener, makeSubscriber, type Subscribe, type Subscriber } from "./subscriber.ts"
 
 /** One listener, and where it listens. */
 interface Post {
@@ -20,9 +21,23 @@ interface Post {
 const pauseMillis = 50
 
 /** Subscribes to sharded channels. */
-export type SubscribeToShard = (name: string, listener: Listener) => Effect.Effect<void, RedisError, Scope.Scope>
+type SubscribeToShard = (name: string, listener: Listener) => Effect.Effect<void, RedisError, Scope.Scope>
 
-export const makeShards = (
+/** `subscribe`, which finds the servers of sharded channels; where all is on one server, they are like others. */
+export const withShards = (
+  subscribe: Subscribe,
+  sharding: Sharding | undefined,
+  timeoutMillis: number
+): Effect.Effect<Subscribe, never, Scope.Scope> =>
+  sharding === undefined
+    ? Effect.succeed((kind, name, listener) => subscribe(kind === "shard" ? "channel" : kind, name, listener))
+    : Effect.map(
+      makeShards(sharding, timeoutMillis),
+      (subscribeToShard): Subscribe => (kind, name, listener) =>
+        kind === "shard" ? subscribeToShard(name, listener) : subscribe(kind, name, listener)
+    )
+
+const makeShards = (
   sharding: Sharding,
   timeoutMillis: number
 ): Effect.Effect<SubscribeToShard, never, Scope.Scope> =>
@@ -41,10 +56,11 @@ export const makeShards = (
         return makeSubscriber((onState) =>
           Effect.tap(sharding.openShard(server, onState), ({ client }) =>
             Effect.sync(() =>
-              // A slot left this server, and the subscriptions to its channels have ended there.
+              // A slot left this server, and the subscriptions to its channels have ended there; those to others go on.
               client.on("moved", () => {
                 sharding.outdated()
-                for (const post of posts) if (post.server === server) go(post)
+                const left = subscribedBy(client)
+                for (const post of posts) if (post.server === server && !left.has(post.name)) go(post)
               })
             ))
         ).pipe(
@@ -56,22 +72,37 @@ export const makeShards = (
         )
       })
 
+    /** Fails when a server is not in charge of a slot any more. */
+    const replaced = (slot: number, server: string): Effect.Effect<never, RedisError> =>
+      Effect.callback((resume) => {
+        const stop = sharding.watch(() => {
+          if (sharding.serverOf(slot) !== server) resume(Effect.fail(unserved()))
+        })
+        return Effect.sync(stop)
+      })
+
     /** Listens at whoever has the slot now; a refusal says that somebody else has, as we are about to learn. */
     const listen = (post: Post, until: number): Effect.Effect<Scope.Closeable, RedisError> =>
       Effect.gen(function*() {
-        while (true) {
+        while (!post.closed) {
           const server = sharding.serverOf(post.slot)
           const late = performance.now() >= until
-          if (server !== undefined || late) {
+          if (server === undefined) {
+            if (late) return yield* Effect.fail(unserved())
+          } else {
             const scope = yield* Scope.make()
             const { onMessage, onLost } = post.listener
-            const attempt = yield* subscriberAt(server ?? "").pipe(
+            const attempt = yield* subscriberAt(server).pipe(
               Effect.flatMap(({ subscribe }) =>
-                subscribe("shard", post.name, {
-                  onMessage,
-                  onGap: (epoch) => post.listener.onGap?.(epoch),
-                  onLost: (error) => error.reason === "cluster-down" ? go(post) : onLost?.(error)
-                })
+                Effect.raceFirst(
+                  subscribe("shard", post.name, {
+                    onMessage,
+                    onGap: (epoch) => post.listener.onGap?.(epoch),
+                    onLost: (error) => error.reason === "cluster-down" ? go(post) : onLost?.(error)
+                  }),
+                  // It may be down for good, and another takes over.
+                  replaced(post.slot, server)
+                )
               ),
               Scope.provide(scope),
               Effect.onExit((exit) => Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit)),
@@ -86,6 +117,7 @@ export const makeShards = (
           sharding.outdated()
           yield* pause
         }
+        return yield* Effect.fail(unserved())
       })
 
     /** Moves a subscription to whoever has its slot now, and tells that something may have been missed. */
@@ -93,7 +125,7 @@ export const makeShards = (
       if (post.moving || post.closed) return
       post.moving = true
       run(
-        Effect.uninterruptible(Effect.gen(function*() {
+        Effect.gen(function*() {
           const before = post.scope
           while (!post.closed) {
             const found = yield* Effect.result(listen(post, performance.now() + timeoutMillis))
@@ -103,15 +135,15 @@ export const makeShards = (
               break
             }
             post.scope = found.success
-            if (before !== undefined) yield* Scope.close(before, Exit.void)
             if (post.closed) yield* Scope.close(found.success, Exit.void)
             else post.listener.onGap?.(++moves)
+            if (before !== undefined) yield* Scope.close(before, Exit.void)
             break
           }
           post.moving = false
           // It may have moved on meanwhile.
           check(post)
-        }))
+        })
       )
     }
 
@@ -160,6 +192,22 @@ export const makeShards = (
           }),
         { interruptible: true }
       ).pipe(Effect.asVoid)
+  })
+
+/** The sharded channels that a connection is subscribed to now. */
+const subscribedBy = (client: Client): ReadonlySet<string> => {
+  const { condition } = client as unknown as {
+    readonly condition: { readonly subscriber: false | { readonly channels: (kind: "ssubscribe") => Array<string> } }
+  }
+  return new Set(condition.subscriber === false ? [] : condition.subscriber.channels("ssubscribe"))
+}
+
+const unserved = () =>
+  new RedisError({
+    command: "subscribe",
+    reason: "cluster-down",
+    outcome: "NotSent",
+    detail: "nobody in the Cluster is in charge of the channel's hash slot now"
   })
 
 // Real time: the network does not wait for a test clock.

@@ -38,7 +38,7 @@ export type Using = <A>(
   command: string,
   send: (client: Client) => Promise<A>,
   options?: UseOptions,
-  more?: Pick<CallOptions, "slot" | "sendInFull">
+  more?: Pick<CallOptions, "slot" | "sendInFull" | "firstCounts">
 ) => Effect.Effect<A, RedisError>
 
 /** `use`, by way of `run`. */
@@ -54,7 +54,8 @@ export const usedThrough =
         timeoutMillis,
         fromReplica: options?.fromReplica,
         slot: more?.slot,
-        sendInFull: more?.sendInFull
+        sendInFull: more?.sendInFull,
+        firstCounts: more?.firstCounts
       }),
       `redis ${command}`,
       "client",
