@@ -36,8 +36,8 @@ const work = async (url: string, partitions: number, round: number): Promise<num
     partitions,
     payload: Schema.Struct({ n: Schema.Finite, text: Schema.String })
   })
-  let runs = 0
-  const worker = JobWorker.layer([Count.handler(() => Effect.sync(() => void runs++))], { concurrency: 100 })
+  const done = { runs: 0 }
+  const worker = JobWorker.layer([Count.handler(() => Effect.sync(() => void done.runs++))], { concurrency: 100 })
   const runtime = ManagedRuntime.make(
     worker.pipe(Layer.provideMerge(JobQueue.layer()), Layer.provide(RedisClient.layer({ url })))
   )
@@ -51,10 +51,10 @@ const work = async (url: string, partitions: number, round: number): Promise<num
         queue.enqueueAll(Count, Array.from({ length: batchSize }, (_, i) => ({ n: batch * batchSize + i, text }))),
       { concurrency: 8, discard: true }
     )
-    while (runs < jobs) yield* Effect.sleep("5 millis")
+    while (done.runs < jobs) yield* Effect.sleep("5 millis")
     const counts = yield* queue.counts(Count)
-    if (runs !== jobs || counts.waiting + counts.active + counts.delayed > 0) {
-      return yield* Effect.die(`${runs} runs of ${jobs} jobs, ${JSON.stringify(counts)} left`)
+    if (done.runs !== jobs || counts.waiting + counts.active + counts.delayed > 0) {
+      return yield* Effect.die(`${done.runs} runs of ${jobs} jobs, ${JSON.stringify(counts)} left`)
     }
   }))
   const seconds = (performance.now() - start) / 1000

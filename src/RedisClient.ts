@@ -118,7 +118,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
   const clock = yield* ServerClock
   const credentials = settings.credentials === undefined
     ? undefined
-    : credentialsFrom(settings.credentials, connectTimeoutMillis)
+    : credentialsFrom(settings.credentials, yield* Effect.context(), connectTimeoutMillis)
   const optionsFor = (purpose: string, place?: Place) => ({
     ...addressOf(settings, connectTimeoutMillis, place),
     connectionName: `${namespace}:${purpose}`.replace(/[^!-~]/g, "_")
@@ -135,7 +135,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
   const open: Open = (purpose, { exclusive = false, onState = () => {}, place = find, routing }) => {
     const fixed = typeof place === "function" ? undefined : place
     const located = typeof place === "function"
-      ? async () => addressOf(settings, connectTimeoutMillis, await place())
+      ? async (signal: AbortSignal) => addressOf(settings, connectTimeoutMillis, await place(signal))
       : undefined
     return connect(
       () => new Client({ ...optionsFor(purpose, fixed), ...honest }),
@@ -194,7 +194,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
     attributes
   )
   const credentialsNow = Effect.tryPromise({
-    try: () => credentials?.() ?? Promise.resolve({}),
+    try: (signal) => credentials?.(signal) ?? Promise.resolve({}),
     catch: (cause) => toRedisError("connect", cause, false)
   })
 

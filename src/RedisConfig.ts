@@ -112,7 +112,8 @@ const common = Config.all({
  * `10.0.0.7:6379=localhost:7000`, with commas between several.
  *
  * What the URL says holds; the other variables add what it leaves out. TLS is on when either the scheme or `REDIS_TLS`
- * asks for it. Fails with a `ConfigError` that names the malformed variable, never its value.
+ * asks for it; `rediss://` before Sentinels means them and the servers. Fails with a `ConfigError` that names the malformed
+ * variable, never its value.
  */
 export const config: Config.Config<RedisSettings> = Config.all({
   url,
@@ -149,7 +150,7 @@ export const config: Config.Config<RedisSettings> = Config.all({
         natMap,
         username: sentinel.username === undefined ? undefined : Redacted.value(sentinel.username),
         password: sentinel.password,
-        tls: sentinel.tls === true ? material : false
+        tls: sentinel.tls === true || (url?.sentinel !== undefined && url.tls === true) ? material : false
       }
     })
   })

@@ -27,7 +27,10 @@ export interface Credentials {
   readonly password?: Redacted.Redacted | undefined
 }
 
-/** Addresses by which servers know each other, like `10.0.0.7:6379`, and those by which they are reached from here. */
+/**
+ * Addresses by which servers know each other, like `10.0.0.7:6379`, and those by which they are reached from here: at the
+ * same port, if none is given.
+ */
 export type NatMap = Readonly<Record<string, Address>>
 
 /** Sentinels, which know which of several servers is the master now. */
@@ -36,7 +39,9 @@ export interface SentinelSettings extends Credentials {
   readonly name: string
   /** Some of them, at least one that is up. */
   readonly nodes: ReadonlyArray<Address>
-  /** For the Sentinels themselves; that of the servers stands in `tls` beside. Default: false. */
+  /**
+   * For the Sentinels themselves; that of the servers stands in `tls` beside. A `rediss://` URL means both. Default: false.
+   */
   readonly tls?: boolean | TlsSettings | undefined
   readonly natMap?: NatMap | undefined
 }

@@ -2,7 +2,7 @@
 import type { Command, Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import { type Call, type CallRequest, type Calls, makeCall, type Routing, running, type Send } from "./call.ts"
-import { closedError, connectError, isBroken, isReply, toRedisError } from "./failure.ts"
+import { closedError, connectError, isBroken, isReadOnly, isReply, toRedisError } from "./failure.ts"
 import { redirectionOf } from "./redirection.ts"
 
 export interface CallsOptions {
@@ -13,6 +13,8 @@ export interface CallsOptions {
   readonly lastFailure: () => unknown
   /** Where there are several servers: which of them is in charge. */
   readonly routing?: Routing | undefined
+  /** Whether another server is the master when this one takes no writes, and the connection goes there next. */
+  readonly wantsMaster?: boolean | undefined
 }
 
 const passingPauseMillis = 50
@@ -142,7 +144,8 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     const error = toRedisError(command, cause, true)
     const isPinned = routing === undefined || call.request.pinned === true
     const redirection = isPinned ? undefined : redirectionOf(error.detail)
-    if (redirection === undefined && !isPassing(error.detail)) return end(call, error)
+    const elsewhere = redirection !== undefined || (options.wantsMaster === true && isReadOnly(error.detail))
+    if (!elsewhere && !isPassing(error.detail)) return end(call, error)
     if (repeatable !== true && !hasNotRun(call, cause)) return end(call, error)
     // It may soon succeed.
     call.sent = false

@@ -2,12 +2,18 @@
 import { type Duration, Effect, Redacted, Result } from "effect"
 import type { ClusterNode, ClusterOptions, RedisOptions } from "ioredis"
 import { RedisError } from "../RedisError.ts"
-import type { Address as Host, Credentials, RedisSettings, SentinelSettings, TlsSettings } from "../RedisSettings.ts"
+import type {
+  Address as Host,
+  Credentials,
+  NatMap,
+  RedisSettings,
+  SentinelSettings,
+  TlsSettings
+} from "../RedisSettings.ts"
 import { finiteMillis } from "./duration.ts"
-import { isReadOnly } from "./failure.ts"
 import { checkName } from "./keys.ts"
 import { fromUrl } from "./redisUrl.ts"
-import type { Place } from "./sentinel.ts"
+import { type Place, placeOfName, translated } from "./sentinel.ts"
 
 /** ioredis' options, except the reply mapping, which the decoders rely on. */
 export type Address = Omit<RedisOptions, "replyMapping">
@@ -32,9 +38,7 @@ export const honest = {
   enableReadyCheck: false,
   disableClientInfo: true,
   protocol: 2,
-  disconnectTimeout: disconnectTimeoutMillis,
-  // A demoted server keeps its connections; only a new one finds its way to the master.
-  reconnectOnError: (error: Error) => isReadOnly(error.message)
+  disconnectTimeout: disconnectTimeoutMillis
 } satisfies Address
 
 /** What ioredis does by default, but for what `close` needs. */
@@ -46,11 +50,15 @@ export const resolve = (settings: RedisSettings): Effect.Effect<RedisSettings, R
   const parsed = url === undefined ? Result.succeed<RedisSettings>({}) : fromUrl(url)
   if (Result.isFailure(parsed)) return malformed(`the URL is malformed: expected ${parsed.failure}`)
   const overrides = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
+  // Never downgraded: the scheme's TLS stays when `tls` is false.
+  const tls = typeof rest.tls === "object" ? rest.tls : rest.tls === true || parsed.success.tls === true
+  const { sentinel } = parsed.success
   const resolved: RedisSettings = {
     ...parsed.success,
+    // The scheme is that of the hosts beside it: the Sentinels.
+    ...(sentinel === undefined || parsed.success.tls !== true ? {} : { sentinel: { ...sentinel, tls } }),
     ...overrides,
-    // Never downgraded: the scheme's TLS stays when `tls` is false.
-    tls: typeof rest.tls === "object" ? rest.tls : rest.tls === true || parsed.success.tls === true
+    tls
   }
   const problem = problemOf(resolved)
   return problem === undefined ? Effect.succeed(resolved) : malformed(problem)
@@ -79,9 +87,15 @@ const problemOf = (settings: RedisSettings): string | undefined => {
   if (sentinel?.name === "") return "the Sentinels' name of the master must not be empty"
   const several = cluster ?? sentinel
   if (several === undefined) return undefined
+  if (settings.path !== undefined) return "a socket leads to one server, not to a Cluster or to Sentinels"
   if (several.nodes.length === 0) return "at least one node must be named"
-  const hosts = [...several.nodes, ...Object.values(several.natMap ?? {})]
-  return hosts.every(isHost) ? undefined : "each node must have a host, and a port from 1 to 65535"
+  const { natMap = {} } = several
+  if (![...several.nodes, ...Object.values(natMap)].every(isHost)) {
+    return "each node must have a host, and a port from 1 to 65535"
+  }
+  return Object.keys(natMap).every((inside) => isHost(placeOfName(inside)))
+    ? undefined
+    : "natMap must lead from addresses like 10.0.0.7:6379"
 }
 
 const isHost = ({ host, port }: Host): boolean => host !== "" && isWhole(port, 1, 65_535)
@@ -125,6 +139,8 @@ export const ordinarySentinels = ({ sentinel, tls }: RedisSettings, connectTimeo
   return {
     name: sentinel.name,
     sentinels: sentinel.nodes.map(({ host, port = 26_379 }) => ({ host, port })),
+    // They are asked one after the other, and a silent one for ever.
+    sentinelCommandTimeout: Math.ceil(connectTimeout / (sentinel.nodes.length + 1)),
     ...(own.username === undefined ? {} : { sentinelUsername: own.username }),
     ...(own.password === undefined ? {} : { sentinelPassword: own.password }),
     ...(own.tls === undefined ? {} : { sentinelTLS: own.tls }),
@@ -154,8 +170,8 @@ export const clusterOptions = (
   ]
 }
 
-const natMapOf = (natMap: NonNullable<SentinelSettings["natMap"]>) =>
-  Object.fromEntries(Object.entries(natMap).map(([inside, { host, port = 6379 }]) => [inside, { host, port }]))
+const natMapOf = (natMap: NatMap) =>
+  Object.fromEntries(Object.keys(natMap).map((inside) => [inside, translated(placeOfName(inside), natMap)]))
 
 const credentialsOf = ({ password, username }: Credentials): Address => ({
   ...(username === undefined ? {} : { username }),

@@ -6,7 +6,7 @@ import { RedisError } from "../RedisError.ts"
 import type { Calls, Routing } from "./call.ts"
 import { makeCalls } from "./calls.ts"
 import type { Locate } from "./endpoint.ts"
-import { connectError, isReply } from "./failure.ts"
+import { connectError, isReadOnly, isReply } from "./failure.ts"
 
 /** What happens to a connection. `epoch` counts how often it became ready. */
 export type ConnectionState =
@@ -45,6 +45,8 @@ interface State {
   epoch: number
   ready: boolean
   closing: boolean
+  /** Aborted when it closes. */
+  readonly open: AbortController
   /** Attempts to connect since the connection was last ready. */
   attempts: number
   /** The server refused part of the handshake, like the database: the connection is not the one that was asked for. */
@@ -65,6 +67,7 @@ export const connect = (
     ({ calls, client, state }) =>
       Effect.promise(async () => {
         state.closing = true
+        state.open.abort()
         clearTimeout(state.retry)
         // A blocking command may take as long as it likes to reply, and nobody waits for that any more.
         const blocked = calls.close() && options.exclusive
@@ -110,6 +113,7 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
     epoch: 0,
     ready: false,
     closing: false,
+    open: new AbortController(),
     attempts: 0,
     refused: false,
     failure: undefined,
@@ -117,11 +121,14 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
     retry: undefined
   }
   const client = concealed(makeClient())
+  // A demoted server keeps its connections; only a new one finds its way to the master. Many commands may hear of it.
+  client.options.reconnectOnError = (error) => isReadOnly(error.message) && !client.stream.writableEnded
   const calls = makeCalls(client, {
     defaultTimeoutMillis: options.commandTimeoutMillis,
     exclusive: options.exclusive,
     lastFailure: () => state.failure,
-    routing: options.routing
+    routing: options.routing,
+    wantsMaster: options.wantsMaster
   })
   const changed = () => {
     for (const watcher of [...state.watchers]) watcher()
@@ -140,7 +147,7 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
       })
     }
     if (options.locate === undefined) return open()
-    options.locate().then((found) => {
+    options.locate(state.open.signal).then((found) => {
       if (state.closing) return
       Object.assign(client.options, found)
       open()
@@ -254,9 +261,10 @@ const awaitReady = (state: State, options: ConnectionOptions): Effect.Effect<voi
       done(Effect.fail(connectError("connect", cause, isReply(cause) ? "Rejected" : "NotSent")))
     const look = () => {
       if (state.ready) return done(Effect.void)
-      // A server that loads its data answers in a while; all else is for the caller to mend.
-      const loading = isReply(state.failure) && connectError("connect", state.failure, "Rejected").reason === "loading"
-      if (state.failure !== undefined && !loading) fail(state.failure)
+      if (state.failure === undefined) return
+      const { reason } = connectError("connect", state.failure, "NotSent")
+      // A server loads its data, or is made the master, in a while; all else is for the caller to mend.
+      if (reason !== "loading" && reason !== "read-only") fail(state.failure)
     }
     const timer = setTimeout(
       () => fail(state.failure ?? new Error("timed out: the server does not answer")),

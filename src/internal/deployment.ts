@@ -12,7 +12,7 @@ export type Build = (commands: ChainableCommander) => ChainableCommander
 export type Open = (purpose: string, more: {
   readonly onState?: ((state: ConnectionState) => void) | undefined
   /** Where to, when it is not what the settings say; or how to find out each time. */
-  readonly place?: Place | (() => Promise<Place>) | undefined
+  readonly place?: Place | ((signal: AbortSignal) => Promise<Place>) | undefined
   /** One caller has it for itself and may block it. */
   readonly exclusive?: boolean | undefined
   readonly routing?: Routing | undefined

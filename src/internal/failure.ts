@@ -82,12 +82,36 @@ export const toRedisError = (command: string, cause: unknown, unknown: boolean):
   return new RedisError({ command, reason: "reply", outcome, detail: `the function that sent it failed with ${name}` })
 }
 
+/** The environment variables to check when there is no connection. */
+interface Variables {
+  readonly credentials: string
+  readonly place: string
+  readonly tls: string
+}
+
+const serverVariables: Variables = {
+  credentials: "REDIS_USERNAME and REDIS_PASSWORD, or those in REDIS_URL",
+  place: "REDIS_URL, or REDIS_HOST and REDIS_PORT",
+  tls: "REDIS_TLS"
+}
+
+export const sentinelVariables: Variables = {
+  credentials: "REDIS_SENTINEL_USERNAME and REDIS_SENTINEL_PASSWORD",
+  place: "REDIS_URL, or REDIS_SENTINELS",
+  tls: "REDIS_SENTINEL_TLS"
+}
+
 /** What to say when there is no connection because of `cause`: names what to check. */
-export const connectError = (command: string, cause: unknown, outcome: RedisErrorOutcome): RedisError => {
+export const connectError = (
+  command: string,
+  cause: unknown,
+  outcome: RedisErrorOutcome,
+  variables = serverVariables
+): RedisError => {
   if (cause instanceof RedisError) return cause
   if (isReply(cause)) {
     const reason = reasonOfReply(cause.message)
-    const detail = withoutArguments(cause.message) + (replyHints[reason] ?? "")
+    const detail = withoutArguments(cause.message) + hintForReply(reason, variables)
     return new RedisError({ command, reason, outcome, detail })
   }
   const words = isBroken(cause) ? inPlainWords((cause as Error).message, outcome === "Unknown") : messageOf(cause)
@@ -96,7 +120,7 @@ export const connectError = (command: string, cause: unknown, outcome: RedisErro
     command,
     reason: timedOut ? "timeout" : "connection",
     outcome,
-    detail: shortened(words) + hintFor(words, timedOut)
+    detail: shortened(words) + hintFor(words, timedOut, variables)
   })
 }
 
@@ -118,12 +142,12 @@ const messageOf = (cause: unknown): string => {
   return cause instanceof Error ? cause.message || cause.name : "unknown failure"
 }
 
-const replyHints: Partial<Record<RedisErrorReason, string>> = {
-  authentication: "; check the user and the password (REDIS_USERNAME and REDIS_PASSWORD, or those in REDIS_URL)",
-  loading: "; wait until it has, or raise the connect timeout (REDIS_CONNECT_TIMEOUT)"
+const hintForReply = (reason: RedisErrorReason, { credentials }: Variables): string => {
+  if (reason === "authentication") return `; check the user and the password (${credentials})`
+  return reason === "loading" ? "; wait until it has, or raise the connect timeout (REDIS_CONNECT_TIMEOUT)" : ""
 }
 
-const hintFor = (words: string, timedOut: boolean): string => {
+const hintFor = (words: string, timedOut: boolean, { place, tls }: Variables): string => {
   // An alert is what the other side says of us.
   if (/\balert\b.*(certificate|unknown ca)|key values mismatch/i.test(words)) {
     return "; our own certificate was not accepted: check REDIS_TLS_CERT and REDIS_TLS_KEY, and its dates"
@@ -131,12 +155,12 @@ const hintFor = (words: string, timedOut: boolean): string => {
   if (/certificate|self.signed|altname/i.test(words)) {
     return "; the server's certificate was not accepted: check REDIS_TLS_CA and REDIS_TLS_SERVERNAME, and its dates"
   }
-  if (/\bSSL\b|\bTLS\b|PEM|alert/i.test(words)) return "; check REDIS_TLS, and the TLS certificate and key"
+  if (/\bSSL\b|\bTLS\b|PEM|alert/i.test(words)) return `; check ${tls}, and the TLS certificate and key`
   if (timedOut) {
-    return "; check host, port, firewall, and whether it speaks TLS (REDIS_URL, or REDIS_HOST, REDIS_PORT and REDIS_TLS)"
+    return `; check host, port, firewall, and whether it speaks TLS (${place}, and ${tls})`
   }
   return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ENOENT|EHOSTUNREACH|ENETUNREACH/.test(words)
-    ? "; check that a server listens there (REDIS_URL, or REDIS_HOST and REDIS_PORT)"
+    ? `; check that a server listens there (${place})`
     : ""
 }
 

@@ -2,7 +2,7 @@
 import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import type { NatMap } from "../RedisSettings.ts"
-import { connectError, isReply } from "./failure.ts"
+import { connectError, isBroken, isReply, sentinelVariables } from "./failure.ts"
 
 /** A server as Node connects to it. */
 export interface Place {
@@ -40,70 +40,104 @@ interface Answer {
   readonly others: ReadonlyArray<Place>
 }
 
+// Once one has named a master, the others get so long: a dead one would hold up all.
+const graceMillis = 500
+
 /**
  * Where the master is. All Sentinels that are known are asked at once: the address that most of them name counts, since
  * one that was cut off from the others goes on naming the old one. Fails with a `RedisError`.
  */
-export const askSentinels = (options: SentinelOptions): () => Promise<Place> => {
+export const askSentinels = (options: SentinelOptions): (signal: AbortSignal) => Promise<Place> => {
   // Further Sentinels are found through those that answer.
   const known = new Map(options.nodes.map((place) => [nameOfPlace(place), place]))
+  const named = new Set(known.keys())
+  // Those that a majority is a majority of: where others are said to be, they may never be reached from here.
+  const voters = new Set(named)
 
-  const ask = async (place: Place): Promise<Answer> => {
-    const client = options.makeClient(place)
-    let told: unknown
-    client.on("error", (cause: unknown) => {
-      told ??= cause
-    })
-    const timer = setTimeout(() => client.disconnect(), options.timeoutMillis)
-    try {
-      await client.connect()
-      const [master, others] = await Promise.all([
-        client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", options.name),
-        // What it may not tell, we need not know.
-        client.call("SENTINEL", "SENTINELS", options.name).catch(() => [])
-      ])
-      return { master: placeOf(master), others: (others as ReadonlyArray<unknown>).flatMap(sentinelOf) }
-    } catch (cause) {
-      throw isReply(cause) ? cause : told ?? cause
-    } finally {
-      clearTimeout(timer)
-      client.disconnect()
-      client.stream?.destroy()
-    }
-  }
-
-  return () =>
+  return (signal) =>
     new Promise((resolve, reject) => {
-      const asked = [...known.values()]
+      const asked = new Set(known.keys())
+      const round = new AbortController()
       const votes = new Map<string, number>()
-      let pending = asked.length
-      let answered = 0
+      const majority = Math.floor(voters.size / 2) + 1
+      let best: Place | undefined
+      let answered = false
       let failure: unknown
-      const heard = ({ master, others }: Answer): void => {
-        answered++
+      let grace: NodeJS.Timeout | undefined
+
+      const decide = (): void => {
+        clearTimeout(patience)
+        clearTimeout(grace)
+        if (best !== undefined) resolve(translated(best, options.natMap))
+        else reject(answered ? unknownMaster() : unreachable(known.size, failure))
+        round.abort()
+      }
+      const patience = setTimeout(() => {
+        failure ??= new Error("timed out: they do not answer")
+        decide()
+      }, options.timeoutMillis)
+      const forget = (name: string): void => {
+        if (named.has(name)) return
+        known.delete(name)
+        voters.delete(name)
+      }
+      const heard = (name: string, { master, others }: Answer): void => {
+        answered = true
+        voters.add(name)
         for (const other of others) {
           const place = translated(other, options.natMap)
           known.set(nameOfPlace(place), place)
         }
         if (master === undefined) return
-        const name = nameOfPlace(master)
-        const count = (votes.get(name) ?? 0) + 1
-        votes.set(name, count)
-        if (count > asked.length / 2) resolve(translated(master, options.natMap))
-        best = best === undefined || count > (votes.get(nameOfPlace(best)) ?? 0) ? master : best
+        const votesFor = (place: Place) => votes.get(nameOfPlace(place)) ?? 0
+        votes.set(nameOfPlace(master), votesFor(master) + 1)
+        if (best === undefined || votesFor(master) > votesFor(best)) best = master
+        if (votesFor(best) >= majority) return decide()
+        grace ??= setTimeout(() => {
+          asked.forEach(forget)
+          decide()
+        }, graceMillis)
       }
-      let best: Place | undefined
-      const done = (): void => {
-        if (--pending > 0) return
-        if (best !== undefined) return resolve(translated(best, options.natMap))
-        reject(answered > 0 ? unknownMaster() : unreachable(asked.length, failure))
-      }
-      for (const place of asked) {
-        ask(place).then(heard, (cause: unknown) => {
+      for (const [name, place] of known) {
+        ask(options, place, AbortSignal.any([signal, round.signal])).then((answer) => {
+          if (!round.signal.aborted) heard(name, answer)
+        }, (cause: unknown) => {
           failure = isReply(cause) ? cause : failure ?? cause
-        }).finally(done)
+          if (answered && !round.signal.aborted) forget(name)
+        }).finally(() => {
+          asked.delete(name)
+          if (asked.size === 0 && !round.signal.aborted) decide()
+        })
       }
     })
+}
+
+const ask = async (options: SentinelOptions, place: Place, signal: AbortSignal): Promise<Answer> => {
+  const client = options.makeClient(place)
+  let told: unknown
+  client.on("error", (cause: unknown) => {
+    told ??= cause
+  })
+  const stop = (): void => {
+    client.disconnect()
+    // A silent peer would never close it.
+    client.stream?.destroy()
+  }
+  signal.addEventListener("abort", stop)
+  try {
+    await client.connect()
+    const [master, others] = await Promise.all([
+      client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", options.name),
+      // What it may not tell, we need not know.
+      client.call("SENTINEL", "SENTINELS", options.name).catch(() => [])
+    ])
+    return { master: placeOf(master), others: (others as ReadonlyArray<unknown>).flatMap(sentinelOf) }
+  } catch (cause) {
+    throw isReply(cause) ? cause : told ?? cause
+  } finally {
+    signal.removeEventListener("abort", stop)
+    stop()
+  }
 }
 
 const placeOf = (reply: unknown): Place | undefined => {
@@ -133,7 +167,9 @@ const unknownMaster = () =>
   })
 
 const unreachable = (count: number, cause: unknown) => {
-  const { detail, reason } = connectError("connect", cause, isReply(cause) ? "Rejected" : "NotSent")
+  const closed = isBroken(cause) || (!isReply(cause) && /ECONNRESET|EPIPE/.test(String(cause)))
+  const why = closed ? new Error("it closed the connection at once; does it expect TLS?") : cause
+  const { detail, reason } = connectError("connect", why, "NotSent", sentinelVariables)
   return new RedisError({
     command: "connect",
     reason,

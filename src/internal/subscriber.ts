@@ -36,6 +36,8 @@ interface Topic {
   readonly kind: SubscriptionKind
   readonly name: string
   readonly listeners: Set<Listener>
+  /** A gap that the listeners are not told of yet: the connection's epoch after it. */
+  gap: number | undefined
 }
 
 /** A connection in use, with a scope of its own so that it can close before the program does. */
@@ -100,14 +102,20 @@ export const makeSubscriber = (
         { timeoutMillis: unsubscribeMillis }
       )
 
+    // Once it is over: before the first message after it.
+    const tellGap = (topic: Topic): void => {
+      const { gap } = topic
+      if (gap === undefined) return
+      topic.gap = undefined
+      for (const listener of topic.listeners) listener.onGap?.(gap)
+    }
+
     // Each new connection starts with no subscriptions; whoever listened before learns what it missed once it is back.
     const renew = (topic: Topic, current: Live, epoch: number) =>
       subscribe(topic, current).pipe(
         Effect.tap(() =>
           Effect.sync(() => {
-            if (live === current && current.epoch === epoch) {
-              for (const listener of topic.listeners) listener.onGap?.(epoch)
-            }
+            if (live === current && current.epoch === epoch) tellGap(topic)
           })
         ),
         // When the connection breaks again, the next one tries.
@@ -131,6 +139,7 @@ export const makeSubscriber = (
             current.epoch = state.epoch
             if (state.epoch === 1) return
             for (const topic of Object.values(topics).flatMap((some) => Array.from(some.values()))) {
+              topic.gap = state.epoch
               run(renew(topic, current, state.epoch))
             }
           }),
@@ -139,6 +148,7 @@ export const makeSubscriber = (
         const deliver = (topic: Topic | undefined, channel: string, message: string) => {
           // A connection that is being closed may still deliver what its successor delivers too.
           if (topic === undefined || current !== live) return
+          tellGap(topic)
           for (const listener of topic.listeners) listener.onMessage(message, channel)
         }
         connection.client.on("message", (channel, message) => deliver(topics.channel.get(channel), channel, message))
@@ -172,7 +182,7 @@ export const makeSubscriber = (
         if (closed) return Effect.fail(isClosed())
         // In one go, so that two who come first together open one connection.
         live ??= Effect.runSyncWith(context)(start())
-        const topic = topics[kind].get(name) ?? { kind, name, listeners: new Set() }
+        const topic = topics[kind].get(name) ?? { kind, name, listeners: new Set(), gap: undefined }
         topics[kind].set(name, topic)
         topic.listeners.add(listener)
         return Effect.succeed(topic)
