@@ -23,6 +23,7 @@ import { oneServer } from "./internal/oneServer.ts"
 import { registerProbe } from "./internal/probes.ts"
 import { scriptsThrough } from "./internal/runScript.ts"
 import { askSentinels, type Place } from "./internal/sentinel.ts"
+import { watchSentinels } from "./internal/sentinelWatch.ts"
 import { ServerClock } from "./internal/serverClock.ts"
 import { parseInfo } from "./internal/serverInfo.ts"
 import { withShards } from "./internal/shards.ts"
@@ -123,16 +124,21 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
     ...addressOf(settings, connectTimeoutMillis, place),
     connectionName: `${namespace}:${purpose}`.replace(/[^!-~]/g, "_")
   })
-  const find = settings.sentinel === undefined ? undefined : askSentinels({
+  const sentinels = settings.sentinel === undefined ? undefined : {
     name: settings.sentinel.name,
     nodes: settings.sentinel.nodes.map(({ host, port = 26_379 }) => ({ host, port })),
     natMap: settings.sentinel.natMap,
     timeoutMillis: connectTimeoutMillis,
-    makeClient: (place) =>
+    makeClient: (place: Place) =>
       concealed(new Client({ ...sentinelAddress(settings.sentinel!, connectTimeoutMillis, place), ...honest }))
-  })
+  }
+  const find = sentinels === undefined ? undefined : askSentinels(sentinels)
+  const watchAll = sentinels === undefined || find === undefined ? undefined : yield* watchSentinels(sentinels, find)
 
-  const open: Open = (purpose, { exclusive = false, onState = () => {}, place = find, routing }) => {
+  const open: Open = (
+    purpose,
+    { exclusive = false, onState = () => {}, place = find, routing, watchMaster = watchAll }
+  ) => {
     const fixed = typeof place === "function" ? undefined : place
     const located = typeof place === "function"
       ? async (signal: AbortSignal) => addressOf(settings, connectTimeoutMillis, await place(signal))
@@ -147,7 +153,8 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
         onState,
         routing,
         locate: locateBoth(located, credentials),
-        wantsMaster: settings.sentinel !== undefined
+        wantsMaster: settings.sentinel !== undefined,
+        watchMaster
       }
     )
   }

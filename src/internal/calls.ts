@@ -155,8 +155,8 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
       const { address, kind, slot } = redirection
       if (kind === "moved") {
         if (handOver(call, routing?.moved(slot, address, self))) return
-      } else if (call.commands === 1) {
-        // In a transaction, each command would have to ask.
+      } else if (call.commands === 1 || call.request.firstCounts === true) {
+        // In a transaction, each command would have to ask; what comes behind one that counts does so itself.
         call.asking = true
         if (handOver(call, routing?.asked(address, self))) return
         call.asking = false

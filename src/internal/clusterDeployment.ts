@@ -11,6 +11,7 @@ import type { Build, Deployment, Open } from "./deployment.ts"
 import { toRedisError } from "./failure.ts"
 import { commonSlot, slotOf } from "./hashSlot.ts"
 import { nameOfPlace, type Place } from "./sentinel.ts"
+import type { WatchMaster } from "./sentinelWatch.ts"
 
 export interface ClusterDeploymentOptions {
   readonly settings: ClusterSettings
@@ -52,6 +53,13 @@ export const clusterDeployment = (
       return node === undefined ? Promise.reject(nobody("connect")) : Promise.resolve(node.place)
     }
 
+    /** Subscriptions need not wait any longer for a server that died. */
+    const watchMaster: WatchMaster = (watcher) =>
+      cluster.watch(() => {
+        const node = cluster.nodeOf(pubSubSlot)
+        if (node !== undefined) watcher(node.place)
+      })
+
     const multi = (build: Build) =>
       Effect.suspend(() => {
         const slot = slotOfAll("multi", build, client)
@@ -91,7 +99,7 @@ export const clusterDeployment = (
       }),
       openSubscriptions: (onState) =>
         Effect.tap(
-          open("subscriptions", { onState, place: placeOf(pubSubSlot) }),
+          open("subscriptions", { onState, place: placeOf(pubSubSlot), watchMaster }),
           ({ client }) =>
             Effect.acquireRelease(
               Effect.sync(() =>

@@ -7,6 +7,7 @@ import type { Calls, Routing } from "./call.ts"
 import { makeCalls } from "./calls.ts"
 import type { Locate } from "./endpoint.ts"
 import { connectError, isReadOnly, isReply } from "./failure.ts"
+import type { WatchMaster } from "./sentinelWatch.ts"
 
 /** What happens to a connection. `epoch` counts how often it became ready. */
 export type ConnectionState =
@@ -34,6 +35,8 @@ export interface ConnectionOptions {
   readonly locate?: Locate | undefined
   /** Whether only a master will do, so that the server is asked what it is. */
   readonly wantsMaster?: boolean | undefined
+  /** Tells when another server may be the master. */
+  readonly watchMaster?: WatchMaster | undefined
   /** What calls do when the server sends them elsewhere. */
   readonly routing?: Routing | undefined
 }
@@ -64,10 +67,11 @@ export const connect = (
 ): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => start(makeClient, options)),
-    ({ calls, client, state }) =>
+    ({ calls, client, state, unwatch }) =>
       Effect.promise(async () => {
         state.closing = true
         state.open.abort()
+        unwatch?.()
         clearTimeout(state.retry)
         // A blocking command may take as long as it likes to reply, and nobody waits for that any more.
         const blocked = calls.close() && options.exclusive
@@ -160,7 +164,13 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
   }
   // Counted until a connection is ready: the server may turn one away as soon as it is there.
   const retryLater = (): void => {
-    state.retry = setTimeout(tryToConnect, backoffMillis(state.attempts++, options.random))
+    state.retry = setTimeout(retryNow, backoffMillis(state.attempts++, options.random))
+  }
+  const retryNow = (): void => {
+    if (state.retry === undefined) return
+    clearTimeout(state.retry)
+    state.retry = undefined
+    tryToConnect()
   }
 
   // ioredis limits the time that a socket takes to open. The server may be silent, or dead, after that, too.
@@ -217,7 +227,9 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
       const ask = options.wantsMaster === true ? client.role() : client.ping()
       ask.then((answer) => {
         if (!Array.isArray(answer) || answer[0] === "master" || stale()) return pass()
-        state.failure = notTheMaster()
+        state.failure = notTheMaster(
+          "the server that the Sentinels name is a replica; another one is about to be the master"
+        )
         changed()
         stream.destroy()
       }, (cause: unknown) => {
@@ -234,16 +246,26 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
     }
     check()
   })
+  const unwatch = options.watchMaster?.(({ host, port }) => {
+    if (state.closing || (client.options.host === host && client.options.port === port)) return
+    if (!state.ready) return retryNow()
+    // In a Cluster, a replica serves subscriptions as well.
+    if (options.wantsMaster !== true) return
+    // What is under way may end; what comes now waits for the new master.
+    calls.hold()
+    state.failure = notTheMaster("another server is the master now")
+    void close(client, true)
+  })
   tryToConnect()
-  return { client, calls, state }
+  return { client, calls, state, unwatch }
 }
 
-const notTheMaster = () =>
+const notTheMaster = (detail: string) =>
   new RedisError({
     command: "connect",
     reason: "read-only",
     outcome: "NotSent",
-    detail: "the server that the Sentinels name is a replica; another one is about to be the master"
+    detail
   })
 
 const closedAtOnce = () => new Error("the server closed the connection at once; does it expect TLS (REDIS_TLS)?")

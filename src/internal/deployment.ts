@@ -5,6 +5,7 @@ import type { RedisError } from "../RedisError.ts"
 import type { Calls, Routing } from "./call.ts"
 import type { Connection, ConnectionState } from "./connection.ts"
 import type { Place } from "./sentinel.ts"
+import type { WatchMaster } from "./sentinelWatch.ts"
 
 export type Build = (commands: ChainableCommander) => ChainableCommander
 
@@ -16,6 +17,8 @@ export type Open = (purpose: string, more: {
   /** One caller has it for itself and may block it. */
   readonly exclusive?: boolean | undefined
   readonly routing?: Routing | undefined
+  /** Tells when `place` may be another. */
+  readonly watchMaster?: WatchMaster | undefined
 }) => Effect.Effect<Connection, never, Scope.Scope>
 
 /** A server, for what has no key. */

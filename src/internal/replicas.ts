@@ -4,6 +4,7 @@ import { Effect, Result } from "effect"
 import type { Redis as Client } from "ioredis"
 import { InvalidInput, RedisError } from "../RedisError.ts"
 import { checkMillis } from "./duration.ts"
+import { isReply, toRedisError } from "./failure.ts"
 
 /** How many replicas must have a write before it counts, and how long they are waited for. */
 export interface ReplicaOptions {
@@ -47,17 +48,26 @@ const markMillis = 1000
 
 /**
  * Sends WAIT behind what `send` sends: it is about the writes of its own connection. A repeated call may find everything
- * done by an earlier one, on another connection; so a mark is written near `key`, which replicas get after that.
+ * done by an earlier one, on another connection; so a mark is written near `key`, which replicas get after that. Rejects
+ * as refused only when `send` is.
  */
 export const sendAndWait =
-  <A>(send: (client: Client) => Promise<A>, { count, millis }: ReplicaWait, key: string) =>
+  <A>(send: (client: Client) => Promise<A>, { count, millis }: ReplicaWait, key: string, inCluster: boolean) =>
   async (client: Client): Promise<readonly [A, number]> => {
-    const [reply, , acknowledged] = await Promise.all([
-      send(client),
+    const written = send(client)
+    const marked = Promise.all([
+      // The server may be about to take the slot over.
+      inCluster ? client.asking() : undefined,
       client.set(markFor(key), "", "PX", markMillis),
       client.wait(count, millis)
-    ])
-    return [reply, acknowledged]
+    ]).then(([, , acknowledged]) => acknowledged, (cause: unknown) => {
+      if (!isReply(cause)) throw cause
+      // The slot moves, and the mark has no place where the script had one; or the master became a replica.
+      if (/^(MOVED|ASK|CLUSTERDOWN|UNBLOCKED)\b/.test(cause.message)) return 0
+      const { detail, reason } = toRedisError("wait", cause, true)
+      throw new RedisError({ command: "wait", reason, outcome: "Unknown", detail })
+    })
+    return Promise.all([written, marked])
   }
 
 // In the same slot.

@@ -5,7 +5,7 @@ import { RedisError } from "../RedisError.ts"
 import type { RunScript } from "../UseOptions.ts"
 import type { Deployment } from "./deployment.ts"
 import { patienceMillis } from "./duration.ts"
-import { isReplicaWait, requireReplicas, sendAndWait } from "./replicas.ts"
+import { isReplicaWait, type ReplicaWait, requireReplicas, sendAndWait } from "./replicas.ts"
 import { layOut } from "./scriptArguments.ts"
 import { notPossible, type Using } from "./using.ts"
 
@@ -31,6 +31,8 @@ export const scriptsThrough = (
   if (slot instanceof RedisError) return Effect.fail(slot)
   const byHash = (client: Client) => client.evalsha(text.sha, keyCount, ...args)
   const inFull = (client: Client) => client.eval(text.lua, keyCount, ...args)
+  const waiting = <A>(send: (client: Client) => Promise<A>, replicas: ReplicaWait) =>
+    sendAndWait(send, replicas, String(args[0]), slot !== undefined)
   const replicas = options?.replicas
   if (replicas !== undefined && !isReplicaWait(replicas)) {
     return Effect.fail(
@@ -41,10 +43,10 @@ export const scriptsThrough = (
     ? use(script.name, byHash, options, { slot, sendInFull: inFull })
     : Effect.flatMap(useDurable, (use) =>
       Effect.flatMap(
-        use(script.name, sendAndWait(byHash, replicas, String(args[0])), {
+        use(script.name, waiting(byHash, replicas), {
           ...options,
           timeout: patienceMillis(options?.timeout ?? commandTimeoutMillis) + replicas.millis
-        }, { slot, sendInFull: sendAndWait(inFull, replicas, String(args[0])), firstCounts: true }),
+        }, { slot, sendInFull: waiting(inFull, replicas), firstCounts: true }),
         (replies) => requireReplicas(script.name, replicas, replies)
       ))
   return Effect.flatMap(reply, (reply) => {
