@@ -13,6 +13,10 @@ interface Post {
   readonly listener: Listener
   server: string | undefined
   scope: Scope.Closeable | undefined
+  /** The latest try to listen: only what it hears counts. */
+  attempt: object | undefined
+  /** It has moved, and the listener is not told yet. */
+  gap: boolean
   moving: boolean
   closed: boolean
 }
@@ -92,11 +96,17 @@ const makeShards = (
           } else {
             const scope = yield* Scope.make()
             const { onMessage, onLost } = post.listener
+            // An earlier one may be at the same server, and is not left yet.
+            const current = post.attempt = {}
             const attempt = yield* subscriberAt(server).pipe(
               Effect.flatMap(({ subscribe }) =>
                 Effect.raceFirst(
                   subscribe("shard", post.name, {
-                    onMessage,
+                    onMessage: (message, channel) => {
+                      if (post.attempt !== current) return
+                      tellGap(post)
+                      onMessage(message, channel)
+                    },
                     onGap: (epoch) => post.listener.onGap?.(epoch),
                     onLost: (error) => error.reason === "cluster-down" ? go(post) : onLost?.(error)
                   }),
@@ -120,10 +130,18 @@ const makeShards = (
         return yield* Effect.fail(unserved())
       })
 
+    // By whichever comes first: the acknowledgement, or a message right behind it.
+    const tellGap = (post: Post): void => {
+      if (!post.gap) return
+      post.gap = false
+      post.listener.onGap?.(++moves)
+    }
+
     /** Moves a subscription to whoever has its slot now, and tells that something may have been missed. */
     const go = (post: Post): void => {
       if (post.moving || post.closed) return
       post.moving = true
+      post.gap = true
       run(
         Effect.gen(function*() {
           const before = post.scope
@@ -136,7 +154,7 @@ const makeShards = (
             }
             post.scope = found.success
             if (post.closed) yield* Scope.close(found.success, Exit.void)
-            else post.listener.onGap?.(++moves)
+            else tellGap(post)
             if (before !== undefined) yield* Scope.close(before, Exit.void)
             break
           }
@@ -174,6 +192,8 @@ const makeShards = (
             listener,
             server: undefined,
             scope: undefined,
+            attempt: undefined,
+            gap: false,
             moving: false,
             closed: false
           }

@@ -90,6 +90,11 @@ describe.each(ways)("When %s", (_, failOver) => {
       yield* followed(client, before)
       assert.strictEqual(yield* incr(reserved, "n", true), 1)
       assert.strictEqual(yield* incr(yield* client.reserve, "n", true), 2)
+      // That of ioredis stays until the old master is demoted.
+      yield* eventually(
+        "ioredis' own has followed",
+        Effect.promise(() => duplicate.get("n").then((n) => n === "2", () => false))
+      )
       assert.strictEqual(yield* Effect.promise(() => duplicate.incr("n")), 3)
       yield* eventually(
         "what is published comes",
