@@ -11,7 +11,7 @@ const mostBytesPerCycle = 40
 /** Measures the things of a group in a process of their own, with a server of its own, until it ends by itself. */
 const measure = (group: string, seed: number) =>
   Effect.gen(function*() {
-    const server = yield* RedisServer.start()
+    const server = yield* RedisServer.start({ persistence: "aof-everysec" })
     const child = yield* NodeProcess.start(new URL("./leaks/main.ts", import.meta.url), {
       args: [group, server.url, String(seed)]
     })
