@@ -123,6 +123,7 @@ describe("With the rights that docs/security.md names, and no others:", () => {
     })
     jobQueue("redis, in parts", {
       ...queues,
+      programs: "several",
       layer: (options) => Layer.provide(Layer.effect(JobQueue, inParts(options)), moved)
     }, live)
 

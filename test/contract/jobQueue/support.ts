@@ -17,6 +17,8 @@ export interface Engine {
   readonly now: Effect.Effect<number>
   /** How workers work unless a test says otherwise. */
   readonly worker: JobWorkerOptions
+  /** Several programs stand behind it: none knows how many partitions another one said that a queue has. */
+  readonly programs?: "several"
 }
 
 export type It = Vitest.MethodsNonLive<JobQueue>
