@@ -46,6 +46,8 @@ export interface Holder {
   readonly settle: (id: string, token: number, report: Report, onReported?: (taken: boolean) => void) => void
   /** How much there is to report. */
   readonly reports: () => number
+  /** Whether it is time to extend leases. */
+  readonly isDue: () => boolean
   /** A job is to be cancelled; it may be one that a step under way is about to bring. */
   readonly cancel: (id: string, reason: string) => void
   /** Whether it holds a job that will be a dead letter if it dies, or may be about to. */
@@ -187,6 +189,7 @@ export const makeHolder = (
     held,
     hasLastChance,
     reports: () => settled.length + (beatDue ? 1 : 0),
+    isDue: () => beatDue,
     step: (want, ahead, sleepMillis) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.clockWith((clock) => {
@@ -220,7 +223,7 @@ export const makeHolder = (
               heard.delete(mine)
               // A script that broke off keeps what it wrote.
               const notSent = cause.reasons.every((reason) =>
-                reason._tag === "Fail" && reason.error.outcome !== "Unknown" && reason.error.reason !== "script"
+                reason._tag === "Fail" && reason.error.outcome === "NotSent"
               )
               if (notSent && lastChanceAskedBy === mine) lastChanceAskedBy = undefined
               if (notSent) unheard.delete(`${mine}+`)

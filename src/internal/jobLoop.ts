@@ -103,7 +103,11 @@ export const startLoop = <R>(
         turn: () => turn(),
         isOver: () => state.over,
         isClosing: () => state.closing,
-        called: pace.called,
+        called: (millis) => {
+          pace.called(millis)
+          // For what came with a slow reply the next beat may be too late.
+          if (millis > options.leaseMillis / 3) lane.holder.askSoon()
+        },
         stepped: (claimed) => monitor.stepped(partition, claimed)
       })
       return lane
@@ -160,7 +164,7 @@ export const startLoop = <R>(
         const low = ahead > 0 && ahead >= total / 4 && (lane.foundMore() || claimer === lane)
         const useful = lane.underWay() === 0
           ? reports > 0 || (want > 0 && !lane.isCalled()) || low
-          : lane.underWay() === 1 && engine.isRemote && (reports >= manyReports || low)
+          : lane.underWay() === 1 && engine.isRemote && (reports >= manyReports || low || lane.holder.isDue())
         if (!useful) continue
         if (lane === claimer) nextLane = i + 1
         lane.call(want, ahead)

@@ -1,5 +1,6 @@
 /** What a worker tells of itself: a probe for Health, and counters of how jobs ended. */
 import { Clock, Effect, Metric, type Scope } from "effect"
+import { monotonicMillis } from "./monotonic.ts"
 import type { ProbeResult } from "./probes.ts"
 import type { QueueEngine, Report } from "./queueEngine.ts"
 import { countsOf, type Queue } from "./queuePartitions.ts"
@@ -38,7 +39,7 @@ export const makeJobMonitor = (
 ): Effect.Effect<JobMonitor, never, Scope.Scope> =>
   Effect.gen(function*() {
     const clock = yield* Clock.Clock
-    const lastStepAt = queue.partitions.map(() => clock.currentTimeMillisUnsafe())
+    const lastStepAt = queue.partitions.map(() => monotonicMillis(clock))
     const context = yield* Effect.context()
     const byOutcome = new Map(
       Object.values(outcomes).map((outcome) => [
@@ -51,7 +52,7 @@ export const makeJobMonitor = (
     const check = Effect.gen(function*() {
       const { oldestEnqueuedAt, ...counts } = yield* countsOf(queue)
       const now = yield* Clock.currentTimeMillis
-      const silentMillis = now - Math.min(...lastStepAt)
+      const silentMillis = monotonicMillis(clock) - Math.min(...lastStepAt)
       const stuck = silentMillis > patienceMillis
       const result: ProbeResult = {
         status: stuck ? "unhealthy" : "healthy",
@@ -68,7 +69,7 @@ export const makeJobMonitor = (
 
     return {
       stepped: (partition, count) => {
-        lastStepAt[partition] = clock.currentTimeMillisUnsafe()
+        lastStepAt[partition] = monotonicMillis(clock)
         if (count > 0) claimed.updateUnsafe(count, context)
       },
       ended: (report) => {

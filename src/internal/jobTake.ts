@@ -170,9 +170,9 @@ const take = <Name extends string, P, A, E>(
       }
       // Called no more, however the waiting ends: others are waiting for the next job.
       yield* Effect.addFinalizer(() => onAll(({ holder }) => Effect.ignore(holder.leave)))
-      const until = (yield* Clock.currentTimeMillis) + waitMillis
+      const until = monotonicMillis(clock) + waitMillis
       while (taken.length === 0) {
-        const left = until - (yield* Clock.currentTimeMillis)
+        const left = until - monotonicMillis(clock)
         if (left <= 0) break
         const nextMillis = yield* claim(Math.min(left, lookAgainMillis) + 1000)
         if (taken.length > 0) break

@@ -79,7 +79,9 @@ if holder ~= owner or until_ms <= now_ms then
   return 0
 end
 until_ms = math.max(until_ms, now_ms + ttl_ms)
-${writeRecord("owner", "keep_ms")}
+-- a full server refuses a first write that could take memory, and all of them would lose their locks
+redis.call("PEXPIRE", lock, keep_ms)
+redis.call("SETRANGE", lock, "1", struct.pack("<dd", token, until_ms))
 return 1
 `
 })

@@ -42,6 +42,8 @@ local reply = 0
 if kind == "cancel" then
   if record and not outcome then
     if holder then
+      -- after this a full server takes the next one, too
+      redis.call("HDEL", cancels, id)
       redis.call("HSET", cancels, id, reason)
       local claim = redis.call("HGET", claims, holder)
       redis.pcall("PUBLISH", string.match(claim or "", "^[^ ]*"), "c" .. address .. "\\0" .. id .. "\\0" .. reason)
@@ -110,9 +112,11 @@ ${readyLists}
 ${collectTransitions}
 ${claiming}
 ${wakeSleepers}
-redis.call("HSET", meta, "paused", paused_now)
 paused = paused_now == "1"
+-- a full server takes this first, and then the next one, too
+redis.call("HDEL", meta, "paused")
 if paused then
+  redis.call("HSET", meta, "paused", 1)
   local tokens, told = redis.call("ZREVRANGE", leases, 0, 999), {}
   for _, claim in ipairs(#tokens > 0 and redis.call("HMGET", claims, unpack(tokens)) or {}) do
     local inbox = claim and string.match(claim, "^[^ ]+")

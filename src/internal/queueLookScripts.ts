@@ -35,6 +35,8 @@ local known = describe(id)
 if inbox ~= "" and known[2] and not known[3] then
   local waiting = redis.call("HGET", awaited, id) or ""
   if not string.find("\\n" .. waiting .. "\\n", "\\n" .. inbox .. "\\n", 1, true) then
+    -- after this a full server takes the next one, too
+    redis.call("HDEL", awaited, id)
     redis.call("HSET", awaited, id, waiting == "" and inbox or waiting .. "\\n" .. inbox)
   end
 end

@@ -82,6 +82,7 @@ local function held_by(token)
   if not claim then return {} end
   local parts = split(claim)
   local ids = {}
+  if #parts == 1 then return ids end
   local now_held = redis.call("HMGET", holders, unpack(parts, 2))
   for i = 2, #parts do
     if now_held[i - 1] == token then ids[#ids + 1] = parts[i] end

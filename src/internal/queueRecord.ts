@@ -146,6 +146,16 @@ export const withoutNul = (text: string): string =>
 export const withNul = (text: string): string =>
   text.includes("\u0001") ? text.replaceAll("\u00010", "\0").replaceAll("\u00011", "\u0001") : text
 
+/** What is told of an outcome that cannot be read: a newer version, or something else, wrote it. */
+export const unknownOutcome = (text: string): Outcome => ({
+  state: "failed",
+  finishedAt: Number(/^\w;(\d{1,15});/.exec(text)?.[1] ?? 0),
+  attempt: 0,
+  name: "",
+  tenant: undefined,
+  body: JSON.stringify({ reason: "undecodable", message: "its outcome is of an unknown version" })
+})
+
 /** Reads `state;finishedAt;token;` and what `writeOutcome` wrote. */
 export const readOutcome = (text: string): Outcome | undefined => orNone(() => parseOutcome(text))
 

@@ -25,7 +25,15 @@ import { shortened } from "./queueIdList.ts"
 import { makeInbox } from "./queueInbox.ts"
 import { type QueueKey, queueKeyNames } from "./queueKeys.ts"
 import * as looking from "./queueLookScripts.ts"
-import { readFailure, readOutcome, readRecord, withNul, withoutNul, writeRecord } from "./queueRecord.ts"
+import {
+  readFailure,
+  readOutcome,
+  readRecord,
+  unknownOutcome,
+  withNul,
+  withoutNul,
+  writeRecord
+} from "./queueRecord.ts"
 import * as stepScript from "./queueStepScript.ts"
 import { type Hub, pairs, readForAll } from "./queueTransitions.ts"
 
@@ -265,7 +273,7 @@ const readSnapshot = (
   [id, record, outcome, failure, due, holder]: looking.SnapshotReply
 ): JobSnapshot | undefined => {
   if (record === null && outcome === null) return undefined
-  const ended = outcome === null ? undefined : readOutcome(withNul(outcome))
+  const ended = outcome === null ? undefined : readOutcome(withNul(outcome)) ?? unknownOutcome(outcome)
   return {
     id,
     state: ended?.state ?? (holder !== null ? "active" : due !== null ? "delayed" : "waiting"),

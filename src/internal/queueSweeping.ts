@@ -8,6 +8,8 @@ local function sweep_finished()
   local batch = redis.call("LINDEX", finished, 0)
   if not batch then return 0 end
   local at = string.match(batch, "^%d+")
+  -- whoever wrote it may know what it is
+  if not at then return 0 end
   local excess = math.huge
   if tonumber(at) > now_ms - outcome_millis then
     excess = redis.call("HLEN", outcomes) - redis.call("ZCARD", dead) - outcome_count

@@ -47,19 +47,35 @@ export const readForAll = (
     return hub
   })
 
+const kinds: ReadonlySet<string> = new Set<TransitionKind>([
+  "queued",
+  "active",
+  "retrying",
+  "released",
+  "stalled",
+  "completed",
+  "failed",
+  "cancelled",
+  "removed"
+])
+
+/** What a later version, or something else, wrote is left out. */
 const readTransitions = (entryId: string, fields: ReadonlyArray<string>): ReadonlyArray<Transition> => {
   const at = Number(entryId.slice(0, entryId.indexOf("-")))
-  return pairs(fields).flatMap(([kind, ids]) =>
+  return pairs(fields).filter(([kind]) => kinds.has(kind)).flatMap(([kind, ids]) =>
     readIds(ids).map((item): Transition => {
       const [id = "", tenant] = item.split("\u0001")
-      return {
-        kind: kind as TransitionKind,
-        id,
-        tenant: tenant === undefined ? undefined : decodeURIComponent(tenant),
-        at
-      }
+      return { kind: kind as TransitionKind, id, tenant: tenant === undefined ? undefined : readTenant(tenant), at }
     })
   )
+}
+
+const readTenant = (escaped: string): string => {
+  try {
+    return decodeURIComponent(escaped)
+  } catch {
+    return escaped
+  }
 }
 
 /** Names and values in turn, as pairs. */
