@@ -3,17 +3,20 @@ import { Effect } from "effect"
 import { Redis as Client } from "ioredis"
 import { connections } from "./connections.ts"
 import { cyclesOf, type Thing } from "./cycles.ts"
+import { onCluster, throughSentinels } from "./deployments.ts"
 import { memory } from "./memory.ts"
 import { locks, others } from "./others.ts"
 import { queues } from "./queues.ts"
 
-const [group = "", url = "", seed = ""] = process.argv.slice(2)
+const [group = "", url = "", seed = "", settings = "{}"] = process.argv.slice(2)
 
 const groups: Record<string, ReadonlyArray<Thing>> = {
   connections: connections(url),
   queues: queues(url),
   locks: locks(url),
   others: others(url),
+  cluster: onCluster(JSON.parse(settings)),
+  sentinel: throughSentinels(JSON.parse(settings)),
   memory
 }
 
