@@ -190,6 +190,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
     use,
     useDurable: Effect.map(durable, (run) => usedThrough(run, attributes)),
     slotOf: deployment.slotOf,
+    serverOf: deployment.cluster?.serverOf,
     offsetMillis: () => clock.offsetMillis,
     commandTimeoutMillis
   })

@@ -5,6 +5,7 @@ import { DistributedLock } from "../src/DistributedLock.ts"
 import * as Job from "../src/Job.ts"
 import { JobQueue } from "../src/JobQueue.ts"
 import { RedisClient } from "../src/RedisClient.ts"
+import type { RedisError } from "../src/RedisError.ts"
 import { RedisServer } from "./support/redisServer.ts"
 
 const Mail = Job.make("mail", { payload: Schema.String })
@@ -94,6 +95,21 @@ describe("With replicas to wait for", () => {
       assert.isTrue((yield* hasty.locks.inspect("a"))._tag === "None")
       yield* caughtUp({ master, replica })
       yield* patient.locks.withLock("a")(Effect.void)
+    })))
+
+  it.live("those who come while others wait go together, and wait once", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const { hasty, master, replica } = yield* start
+      yield* replica.pause
+      yield* master.cli("CONFIG", "RESETSTAT")
+      const names = Array.from({ length: 10 }, (_, i) => `lock ${i}`)
+      const errors = yield* Effect.forEach(names, (name) => Effect.flip(hasty.locks.withLock(name)(Effect.void)), {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(errors.map((error) => (error as RedisError).reason), names.map(() => "not-replicated"))
+      for (const name of names) assert.isTrue((yield* hasty.locks.inspect(name))._tag === "None")
+      const stats = String(yield* master.cli("INFO", "commandstats"))
+      assert.isAtMost(Number(/cmdstat_wait:calls=(\d+)/.exec(stats)?.[1]), 3)
     })))
 
   it.effect.each<[number, string]>([[0, "1 second"], [1.5, "1 second"], [NaN, "1 second"], [1, "0 millis"], [

@@ -46,29 +46,61 @@ export const isReplicaWait = ({ count, millis }: ReplicaWait): boolean =>
 
 const markMillis = 1000
 
+/** Writes of one turn of the event loop that wait together. */
+interface Together {
+  count: number
+  millis: number
+  readonly acknowledged: Promise<number>
+}
+
+const together = new WeakMap<Client, Together>()
+
 /**
- * Sends WAIT behind what `send` sends: it is about the writes of its own connection. A repeated call may find everything
- * done by an earlier one, on another connection; so a mark is written near `key`, which replicas get after that. Rejects
- * as refused only when `send` is.
+ * Sends WAIT behind what `send` sends, and behind what others send in the same turn: it is about all earlier writes of its
+ * own connection. A repeated call may find everything done by an earlier one, on another connection; so a mark is written
+ * near `key`, which replicas get after that. Rejects as refused only when `send` is.
  */
 export const sendAndWait =
-  <A>(send: (client: Client) => Promise<A>, { count, millis }: ReplicaWait, key: string, inCluster: boolean) =>
-  async (client: Client): Promise<readonly [A, number]> => {
+  <A>(send: (client: Client) => Promise<A>, wait: ReplicaWait, key: string, inCluster: boolean) =>
+  (client: Client): Promise<readonly [A, number]> => {
     const written = send(client)
-    const marked = Promise.all([
-      // The server may be about to take the slot over.
-      inCluster ? client.asking() : undefined,
-      client.set(markFor(key), "", "PX", markMillis),
-      client.wait(count, millis)
-    ]).then(([, , acknowledged]) => acknowledged, (cause: unknown) => {
-      if (!isReply(cause)) throw cause
-      // The slot moves, and the mark has no place where the script had one; or the master became a replica.
-      if (/^(MOVED|ASK|CLUSTERDOWN|UNBLOCKED)\b/.test(cause.message)) return 0
-      const { detail, reason } = toRedisError("wait", cause, true)
-      throw new RedisError({ command: "wait", reason, outcome: "Unknown", detail })
-    })
-    return Promise.all([written, marked])
+    return Promise.all([written, waitTogether(client, wait, key, inCluster)])
   }
+
+const waitTogether = (client: Client, { count, millis }: ReplicaWait, key: string, inCluster: boolean) => {
+  const found = together.get(client)
+  if (found !== undefined) {
+    found.count = Math.max(found.count, count)
+    found.millis = Math.max(found.millis, millis)
+    return found.acknowledged
+  }
+  const made: Together = {
+    count,
+    millis,
+    acknowledged: new Promise((resolve, reject) =>
+      setImmediate(() => {
+        together.delete(client)
+        acknowledgedBy(client, made, key, inCluster).then(resolve, reject)
+      })
+    )
+  }
+  together.set(client, made)
+  return made.acknowledged
+}
+
+const acknowledgedBy = (client: Client, { count, millis }: ReplicaWait, key: string, inCluster: boolean) =>
+  Promise.all([
+    // The server may be about to take the slot over.
+    inCluster ? client.asking() : undefined,
+    client.set(markFor(key), "", "PX", markMillis),
+    client.wait(count, millis)
+  ]).then(([, , acknowledged]) => acknowledged, (cause: unknown) => {
+    if (!isReply(cause)) throw cause
+    // The slot moves, and the mark has no place where the script had one; or the master became a replica.
+    if (/^(MOVED|ASK|CLUSTERDOWN|UNBLOCKED)\b/.test(cause.message)) return 0
+    const { detail, reason } = toRedisError("wait", cause, true)
+    throw new RedisError({ command: "wait", reason, outcome: "Unknown", detail })
+  })
 
 // In the same slot.
 const markFor = (key: string) => key.includes("{") ? `${key}:wait` : `{${key}}:wait`
