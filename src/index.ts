@@ -2,17 +2,31 @@
 export { InvalidInput, RedisError, RedisErrorOutcome, RedisErrorReason } from "./RedisError.ts"
 
 export * as RedisConfig from "./RedisConfig.ts"
-export type { RedisSettings, TlsSettings } from "./RedisConfig.ts"
+export type {
+  Address,
+  ClusterSettings,
+  Credentials,
+  NatMap,
+  RedisSettings,
+  SentinelSettings,
+  TlsSettings
+} from "./RedisSettings.ts"
 
 export {
   type ConnectionState,
+  type DuplicateClusterOptions,
   type DuplicateOptions,
   type Listener,
   RedisClient,
+  type ReplicaOptions,
+  type ReplicaWait,
   type ReservedClient,
+  type ScriptOptions,
+  type ServerHandle,
   type SharedClient,
   type Subscribe,
   type SubscriptionKind,
+  type Use,
   type UseOptions
 } from "./RedisClient.ts"
 

@@ -145,7 +145,7 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     const isPinned = routing === undefined || call.request.pinned === true
     const redirection = isPinned ? undefined : redirectionOf(error.detail)
     const elsewhere = redirection !== undefined || (options.wantsMaster === true && isReadOnly(error.detail))
-    if (!elsewhere && !isPassing(error.detail)) return end(call, error)
+    if (!elsewhere && !isPassing(error.detail)) return end(call, routing === undefined ? inCluster(error) : error)
     if (repeatable !== true && !hasNotRun(call, cause)) return end(call, error)
     // It may soon succeed.
     call.sent = false
@@ -274,3 +274,11 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
 
 /** After these replies a command has surely not run, and may soon succeed. */
 const isPassing = (message: string): boolean => /^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b/.test(message)
+
+/** Says what to do about a redirection that one server gives, which was not named as a Cluster's. */
+const inCluster = (error: RedisError): RedisError => {
+  if (redirectionOf(error.detail) === undefined) return error
+  const { command, detail, outcome, reason } = error
+  const hint = "it is a Cluster's: name it so, with ?cluster=true or REDIS_CLUSTER_NODES"
+  return new RedisError({ command, reason, outcome, detail: `${detail}; ${hint}` })
+}

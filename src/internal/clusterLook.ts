@@ -64,7 +64,7 @@ export const makeLook = ({ learn, looked, natMap, ready }: LookOptions): Look =>
       // One that is alone, or new, knows of nobody.
       if (slots.places.size > 0 && !stopped) return learn(slots)
     } catch (error) {
-      if (error instanceof RedisError && error.outcome === "Rejected") refusal = error
+      if (error instanceof RedisError && error.outcome === "Rejected") refusal = explained(error)
     }
     return askEach(others)
   }
@@ -118,3 +118,14 @@ const unknownReply = () =>
     outcome: "Rejected",
     detail: "its reply has an unknown shape"
   })
+
+/** Says what to do about a server that is no Cluster's. */
+const explained = (error: RedisError): RedisError => {
+  const { command, detail, outcome, reason } = error
+  const what = /cluster support disabled/.test(detail)
+    ? "it is one server: name it with redis://host:port or REDIS_HOST, without ?cluster=true"
+    : /unknown command/.test(detail)
+    ? "is it a Sentinel? Those take ?sentinel=<name of the master>, or REDIS_SENTINELS"
+    : undefined
+  return what === undefined ? error : new RedisError({ command, reason, outcome, detail: `${detail}; ${what}` })
+}

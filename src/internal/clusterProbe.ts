@@ -28,7 +28,7 @@ export const makeClusterProbe = (
         const known = probes.get(address)
         if (known !== undefined) return Effect.succeed(known)
         const info = Effect.map(use("info", (redis) => redis.info(), { repeatable: true }), parseInfo)
-        return makeServerProbe({ use, info, states: client.states }, deadline, late, limits).pipe(
+        return makeServerProbe({ use, info, states: client.states, isNode: true }, deadline, late, limits).pipe(
           Scope.provide(scope),
           Effect.tap((probe) => Effect.sync(() => probes.set(address, probe)))
         )

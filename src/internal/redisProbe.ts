@@ -61,6 +61,8 @@ export interface Asked {
   readonly use: RedisClient["Service"]["use"]
   readonly info: Effect.Effect<ServerInfo, RedisError>
   readonly states: RedisClient["Service"]["states"]
+  /** Whether it is known to be one of a Cluster's. */
+  readonly isNode?: boolean | undefined
 }
 
 /** Asks the server over the connection in use. Whoever asks waits no longer than `deadline`. */
@@ -102,7 +104,9 @@ export const makeServerProbe = (
         info: known !== undefined ? "answered" : forbidden ? "forbidden" : "unanswered",
         ...(known === undefined ? {} : detailsOf(known))
       }
-      const concerns = known === undefined ? [] : concernsOf(details, known, limits)
+      const concerns = known === undefined
+        ? []
+        : [...modeConcerns(known, client.isNode === true), ...concernsOf(details, known, limits)]
 
       if (details.loading === true) return unhealthy("it is loading its data", concerns, details)
       if (Option.isNone(pong)) return unhealthy(whySilent(seen, late), concerns, details)
@@ -223,6 +227,15 @@ const concernsOf = (details: RedisDetails, info: ServerInfo, limits: RedisLimits
     concerns.push(`${percent(connectedClients, maxClients)} of maxclients is used`)
   }
   return [...concerns, ...persistenceConcerns(info)]
+}
+
+/** A server that is another kind than the settings say serves some commands or keys, and not others. */
+const modeConcerns = (info: ServerInfo, isNode: boolean): ReadonlyArray<string> => {
+  const mode = info["redis_mode"]
+  if (mode === "sentinel") return ["it is a Sentinel, which keeps no keys: name it as one"]
+  return mode === "cluster" && !isNode
+    ? ["it is one of a Cluster's, which has other keys elsewhere: name it as one"]
+    : []
 }
 
 const persistenceConcerns = (info: ServerInfo): ReadonlyArray<string> => [

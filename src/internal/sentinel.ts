@@ -174,6 +174,8 @@ const unreachable = (count: number, cause: unknown) => {
     command: "connect",
     reason,
     outcome: "NotSent",
-    detail: `none of ${count} Sentinels told where the master is: ${detail}`
+    detail: `none of ${count} Sentinels told where the master is: ${detail}${
+      /unknown command/.test(detail) ? "; is it a Sentinel? An ordinary server has no such command" : ""
+    }`
   })
 }
