@@ -211,7 +211,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
     namespace,
     topology: settings.cluster !== undefined ? "cluster" : settings.sentinel !== undefined ? "sentinel" : "server",
     key: (...parts) => `${namespace}:${parts.join(":")}`,
-    use: (command, send, options) => {
+    use: deployment.slotOf === undefined ? use : (command, send, options) => {
       const slot = options?.key === undefined ? undefined : deployment.slotOf?.(command, [options.key])
       return slot instanceof RedisError ? Effect.fail(slot) : use(command, send, options, { slot })
     },

@@ -162,6 +162,8 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
         call.asking = false
       }
     }
+    // A replica that cannot read now: its master can.
+    if (redirection === undefined && call.request.fromReplica === true && handOver(call, ownerNow(call))) return
     call.redirections = 0
     routing?.outdated()
     later(call, passingPauseMillis)
@@ -172,12 +174,16 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     cause.message.startsWith("EXECABORT") ||
     ((commands === 1 || request.firstCounts === true) && first?.isResolved !== true)
 
+  /** Whoever is in charge of a call now; of one that was put off, the master. */
+  const ownerNow = ({ rejection, request }: Call): Calls | undefined =>
+    routing?.ownerOf(rejection === undefined ? request : { ...request, fromReplica: false })
+
   const later = (call: Call, millis: number): void => {
     call.mayHaveRun = isUnknown(call)
     call.sent = false
     call.asking = false
     setTimeout(() => {
-      if (!pending.has(call) || handOver(call, routing?.ownerOf(call.request))) return
+      if (!pending.has(call) || handOver(call, ownerNow(call))) return
       begin(call)
     }, millis)
   }
@@ -254,7 +260,7 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
       ready = false
     },
     reroute: () => {
-      for (const call of [...waiting]) handOver(call, routing?.ownerOf(call.request))
+      for (const call of [...waiting]) handOver(call, ownerNow(call))
       return pending.size
     },
     close: () => {

@@ -88,15 +88,14 @@ export const clusterDeployment = (
           replies.map(([error, reply]) =>
             error === null ? Result.succeed(reply) : Result.fail(toRedisError("pipeline", error, true))
           )),
-      servers: Effect.suspend(() => {
-        const masters = cluster.masters()
-        return masters.length === 0 ?
-          Effect.fail(nobody("servers")) :
-          Effect.succeed(masters.map(({ connection, place }) => ({
+      servers: Effect.map(
+        Effect.suspend(() => cluster.masters().length === 0 ? cluster.connected : Effect.void),
+        () =>
+          cluster.masters().map(({ connection, place }) => ({
             address: nameOfPlace(place),
             run: (command, send, options) => connection.calls.run(command, send, { ...options, pinned: true })
-          })))
-      }),
+          }))
+      ),
       openSubscriptions: (onState) =>
         Effect.tap(
           open("subscriptions", { onState, place: placeOf(pubSubSlot), watchMaster }),
@@ -115,13 +114,10 @@ export const clusterDeployment = (
       openReserved: (key) =>
         Effect.suspend(() => {
           const slot = key === undefined ? undefined : slotOf(key)
-          const node = cluster.nodeOf(slot)
-          return node === undefined
-            ? Effect.fail(nobody("reserve"))
-            : Effect.tap(
-              open("reserved", { exclusive: true, place: placeOf(slot) }),
-              (reserved) => reserved.connected
-            )
+          return Effect.andThen(
+            cluster.nodeOf(slot) === undefined ? cluster.connected : Effect.void,
+            Effect.tap(open("reserved", { exclusive: true, place: placeOf(slot) }), (reserved) => reserved.connected)
+          )
         }),
       cluster: {
         openShard: (server, onState) => open("subscriptions", { onState, place: cluster.placeNamed(server) }),

@@ -1,6 +1,6 @@
 /** What the masters of a Cluster tell of themselves, as one. */
 import { type Duration, Effect, Scope, Stream } from "effect"
-import type { RedisClient } from "../RedisClient.ts"
+import type { RedisClient, Use } from "../RedisClient.ts"
 import {
   describeError,
   makeServerProbe,
@@ -18,7 +18,7 @@ export const makeClusterProbe = (
   limits: RedisLimits
 ): Effect.Effect<Effect.Effect<RedisFindings>, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
-    const probes = new Map<string, Effect.Effect<RedisFindings>>()
+    const probes = new Map<string, { use: Use; readonly probe: Effect.Effect<RedisFindings> }>()
 
     const probesNow = Effect.flatMap(client.servers, (servers) => {
       for (const address of probes.keys()) {
@@ -26,11 +26,16 @@ export const makeClusterProbe = (
       }
       return Effect.forEach(servers, ({ address, use }) => {
         const known = probes.get(address)
-        if (known !== undefined) return Effect.succeed(known)
-        const info = Effect.map(use("info", (redis) => redis.info(), { repeatable: true }), parseInfo)
-        return makeServerProbe({ use, info, states: client.states, isNode: true }, deadline, late, limits).pipe(
+        if (known !== undefined) {
+          known.use = use
+          return Effect.succeed(known.probe)
+        }
+        // One that has left and come back is reached over another connection.
+        const useNow: Use = (...call) => Effect.suspend(() => (probes.get(address)?.use ?? use)(...call))
+        const info = Effect.map(useNow("info", (redis) => redis.info(), { repeatable: true }), parseInfo)
+        return makeServerProbe({ use: useNow, info, states: client.states, isNode: true }, deadline, late, limits).pipe(
           Scope.provide(scope),
-          Effect.tap((probe) => Effect.sync(() => probes.set(address, probe)))
+          Effect.tap((probe) => Effect.sync(() => probes.set(address, { use, probe })))
         )
       })
     })

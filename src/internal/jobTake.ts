@@ -150,11 +150,15 @@ const take = <Name extends string, P, A, E>(
     const claim = (sleepMillis: number) =>
       Effect.gen(function*() {
         let nextMillis = lookAgainMillis
+        let failure: RedisError | undefined
         for (const lane of lanes) {
           if (taken.length === count) break
-          nextMillis = Math.min(nextMillis, yield* claimFrom(lane, taken.length === 0 ? sleepMillis : 0))
+          const claimed = yield* Effect.result(claimFrom(lane, taken.length === 0 ? sleepMillis : 0))
+          if (Result.isSuccess(claimed)) nextMillis = Math.min(nextMillis, claimed.success)
+          else failure ??= claimed.failure
         }
-        return nextMillis
+        // A server that is away keeps its own partitions only.
+        return failure !== undefined && taken.length === 0 ? yield* Effect.fail(failure) : nextMillis
       })
 
     const clock = yield* Clock.Clock
@@ -184,6 +188,8 @@ const take = <Name extends string, P, A, E>(
       }
     }))
 
+    // From the first job on: the next partition may take its time.
+    for (const { flush, holder } of lanes) yield* Effect.forkIn(holder.keep(Effect.ignore(flush)), scope)
     yield* claim(0).pipe(
       Effect.andThen(Effect.suspend(() => taken.length === 0 && waitMillis > 0 ? wait : Effect.void)),
       Effect.onExit((exit) => {
@@ -191,9 +197,6 @@ const take = <Name extends string, P, A, E>(
         return Exit.isFailure(exit) ? Scope.close(scope, Exit.void) : closeWhenFree
       })
     )
-    for (const { flush, holder } of taken.length > 0 ? lanes : []) {
-      yield* Effect.forkIn(holder.keep(Effect.ignore(flush)), scope)
-    }
     return taken
   })
 

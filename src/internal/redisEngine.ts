@@ -1,5 +1,5 @@
 /** The everyday commands as an engine runs them, and the engine that sends them to a server. */
-import { Effect } from "effect"
+import { Effect, Result } from "effect"
 import type { RedisClient } from "../RedisClient.ts"
 import { RedisError } from "../RedisError.ts"
 import { scanCluster } from "./clusterScan.ts"
@@ -38,11 +38,15 @@ export interface RedisEngine {
   readonly scan: (cursor: string, pattern: string, count: number) => Run<readonly [string, ReadonlyArray<string>]>
 }
 
+const repeatable = { repeatable: true } as const
+
 /** Sends each command over the client's shared connection, in a Cluster to the server that has the key. */
 export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
   const { use } = client
   const isCluster = client.topology === "cluster"
-  const reading = (key: string) => ({ key, repeatable: true, fromReplica: true })
+  // On one server they are the same for all keys.
+  const reading = isCluster ? (key: string) => ({ key, repeatable: true, fromReplica: true }) : () => repeatable
+  const writing = isCluster ? (key: string) => ({ key }) : () => undefined
 
   /** Runs a command on many keys for each slot's; replies come back in the order of `keys`. */
   const perSlot = <A>(
@@ -52,18 +56,22 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
   ): Run<A> => {
     const groups = isCluster ? bySlot(keys) : []
     if (groups.length < 2) return run(keys)
-    return Effect.map(
-      Effect.mapError(
-        Effect.forEach(groups, ({ places }) => run(places.map((place) => keys[place]!)), { concurrency: "unbounded" }),
-        inPart
-      ),
-      (replies) => join(replies, groups.map(({ places }) => places))
+    return Effect.flatMap(
+      Effect.forEach(groups, ({ places }) => Effect.result(run(places.map((place) => keys[place]!))), {
+        concurrency: "unbounded"
+      }),
+      (results) => {
+        const replies = Result.all(results)
+        return Result.isSuccess(replies)
+          ? Effect.succeed(join(replies.success, groups.map(({ places }) => places)))
+          : Effect.fail(inPart(replies.failure, results))
+      }
     )
   }
 
   return {
     get: (key) => use("get", (redis) => redis.get(key), reading(key)),
-    getDel: (key) => use("getdel", (redis) => redis.getdel(key), { key }),
+    getDel: (key) => use("getdel", (redis) => redis.getdel(key), writing(key)),
     getMany: (keys) =>
       perSlot(
         keys,
@@ -79,7 +87,7 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
         use(
           "set",
           (redis) => how === undefined ? redis.set(key, value) : redis.call("SET", key, value, ...setArguments(how)),
-          { key }
+          writing(key)
         ),
         (reply) => reply !== null
       ),
@@ -92,15 +100,15 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
       ),
     exists: (key) => Effect.map(use("exists", (redis) => redis.exists(key), reading(key)), (count) => count > 0),
     expire: (key, millis) =>
-      Effect.map(use("pexpire", (redis) => redis.pexpire(key, millis), { key }), (count) => count > 0),
-    persist: (key) => Effect.map(use("persist", (redis) => redis.persist(key), { key }), (count) => count > 0),
+      Effect.map(use("pexpire", (redis) => redis.pexpire(key, millis), writing(key)), (count) => count > 0),
+    persist: (key) => Effect.map(use("persist", (redis) => redis.persist(key), writing(key)), (count) => count > 0),
     ttl: (key) => use("pttl", (redis) => redis.pttl(key), reading(key)),
-    incrBy: (key, by) => use("incrby", (redis) => redis.incrby(key, by), { key }),
+    incrBy: (key, by) => use("incrby", (redis) => redis.incrby(key, by), writing(key)),
     hashGet: (key, field) => use("hget", (redis) => redis.hget(key, field), reading(key)),
     hashGetAll: (key) => use("hgetall", (redis) => redis.hgetall(key), reading(key)),
-    hashSet: (key, fields) => use("hset", (redis) => redis.hset(key, ...fields.flat()), { key }),
-    hashDel: (key, fields) => use("hdel", (redis) => redis.hdel(key, ...fields), { key }),
-    hashIncrBy: (key, field, by) => use("hincrby", (redis) => redis.hincrby(key, field, by), { key }),
+    hashSet: (key, fields) => use("hset", (redis) => redis.hset(key, ...fields.flat()), writing(key)),
+    hashDel: (key, fields) => use("hdel", (redis) => redis.hdel(key, ...fields), writing(key)),
+    hashIncrBy: (key, field, by) => use("hincrby", (redis) => redis.hincrby(key, field, by), writing(key)),
     scan: isCluster
       ? scanCluster(client)
       : (cursor, pattern, count) =>
@@ -108,11 +116,14 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
   }
 }
 
-/** What one slot's command was not sent for, those of others may have done. */
-const inPart = (error: RedisError) =>
-  error.outcome === "NotSent"
-    ? new RedisError({ command: error.command, reason: error.reason, outcome: "Unknown", detail: error.detail })
-    : error
+/** What was not done for one slot may have been done for others. */
+const inPart = (
+  error: RedisError,
+  results: ReadonlyArray<Result.Result<unknown, RedisError>>
+): RedisError =>
+  results.every((result) => Result.isFailure(result) && result.failure.outcome === error.outcome)
+    ? error
+    : new RedisError({ command: error.command, reason: error.reason, outcome: "Unknown", detail: error.detail })
 
 const setArguments = ({ keepTtl, onlyIf, ttlMillis }: SetHow): ReadonlyArray<string> => [
   ...(ttlMillis === undefined ? [] : ["PX", String(ttlMillis)]),

@@ -102,8 +102,9 @@ const acknowledgedBy = (client: Client, { count, millis }: ReplicaWait, key: str
     throw new RedisError({ command: "wait", reason, outcome: "Unknown", detail })
   })
 
-// In the same slot.
-const markFor = (key: string) => key.includes("{") ? `${key}:wait` : `{${key}}:wait`
+/** In the same slot, and in the same namespace. */
+export const markFor = (key: string): string =>
+  key.includes("{") ? `${key}:wait` : `${key.slice(0, key.indexOf(":") + 1)}{${key}}:wait`
 
 /** The reply, if as many replicas as were wanted have acknowledged. */
 export const requireReplicas = <A>(

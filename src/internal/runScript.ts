@@ -2,10 +2,12 @@
 import { Effect, Result } from "effect"
 import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
+import type { ScriptValue } from "../RedisScript.ts"
 import type { RunScript } from "../UseOptions.ts"
 import type { Deployment } from "./deployment.ts"
 import { patienceMillis } from "./duration.ts"
-import { isReplicaWait, type ReplicaWait, requireReplicas, sendAndWait } from "./replicas.ts"
+import { slotOf as hashSlotOf } from "./hashSlot.ts"
+import { isReplicaWait, markFor, type ReplicaWait, requireReplicas, sendAndWait } from "./replicas.ts"
 import { makeRounds } from "./rounds.ts"
 import { layOut } from "./scriptArguments.ts"
 import { notPossible, type Using } from "./using.ts"
@@ -43,6 +45,11 @@ export const scriptsThrough = (
         notPossible(script.name, "its replicas are not from 1 to 1,000, within 1 to 60,000 milliseconds")
       )
     }
+    if (replicas !== undefined && !hasRoomForMark(args.slice(0, keyCount)[0])) {
+      return Effect.fail(
+        notPossible(script.name, "to wait for replicas takes a key, whose braces are a hash tag if it has any")
+      )
+    }
     const reply = replicas === undefined
       ? use(script.name, byHash, options, { slot, sendInFull: inFull })
       : Effect.flatMap(useDurable, (use) => {
@@ -78,6 +85,8 @@ const heldUp = (command: string) =>
     outcome: "NotSent",
     detail: "earlier writes wait for replicas longer than its deadline"
   })
+const hasRoomForMark = (key: ScriptValue | undefined): boolean =>
+  typeof key === "string" && hashSlotOf(markFor(key)) === hashSlotOf(key)
 
 const unknownReply = (command: string, detail: string) =>
   new RedisError({ command, reason: "reply", outcome: "Rejected", detail: `its reply has an unknown shape: ${detail}` })

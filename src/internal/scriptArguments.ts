@@ -7,7 +7,10 @@ export const layOut = (
   values: Readonly<Record<string, ScriptValue | ReadonlyArray<ScriptValue>>>
 ): Array<ScriptValue> => {
   const out: Array<ScriptValue> = []
-  for (const key of script.keys) out.push(values[key] as ScriptValue)
+  // A Cluster's hash slots are those of texts and bytes.
+  for (const key of script.keys) {
+    out.push(typeof values[key] === "number" ? String(values[key]) : values[key] as ScriptValue)
+  }
   for (const arg of script.args) out.push(values[arg] as ScriptValue)
   if (script.rest !== undefined) {
     for (const value of values[script.rest] as ReadonlyArray<ScriptValue>) out.push(value)

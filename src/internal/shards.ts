@@ -149,6 +149,9 @@ const makeShards = (
             const found = yield* Effect.result(listen(post, performance.now() + timeoutMillis))
             if (found._tag === "Failure") {
               if (found.failure.outcome !== "Rejected" || found.failure.reason === "cluster-down") continue
+              // No more will come.
+              post.closed = true
+              posts.delete(post)
               post.listener.onLost?.(found.failure)
               break
             }

@@ -44,6 +44,10 @@ export type Using = <A>(
 /** `use`, by way of `run`. */
 export const usedThrough =
   (run: Calls["run"], attributes: Record<string, unknown>): Using => (command, send, options, more) => {
+    // What most calls say is what connections understand as it stands.
+    if (more === undefined && options?.timeout === undefined) {
+      return traced(run(command, send, options), `redis ${command}`, "client", spanOf(attributes, command))
+    }
     const timeoutMillis = options?.timeout === undefined ? undefined : patienceMillis(options.timeout)
     if (Number.isNaN(timeoutMillis)) {
       return Effect.fail(notPossible(command, "its timeout is not a duration of at least 0"))
