@@ -52,7 +52,9 @@ const work = async (url: string, partitions: number, round: number): Promise<num
       { concurrency: 8, discard: true }
     )
     while (done.runs < jobs) yield* Effect.sleep("5 millis")
-    const counts = yield* queue.counts(Count)
+    // The last of them are still to be reported.
+    let counts = yield* queue.counts(Count)
+    while (counts.active > 0) counts = yield* queue.counts(Count)
     if (done.runs !== jobs || counts.waiting + counts.active + counts.delayed > 0) {
       return yield* Effect.die(`${done.runs} runs of ${jobs} jobs, ${JSON.stringify(counts)} left`)
     }

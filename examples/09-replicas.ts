@@ -33,5 +33,5 @@ const onWhatIsThere = Layer.unwrap(
 
 // The log goes to stderr, so that stdout is the same on every engine.
 await Effect.runPromise(
-  program.pipe(Effect.provide(onWhatIsThere), Effect.provide(Layer.succeed(Logger.LogToStderr, true)))
+  program.pipe(Effect.provide(onWhatIsThere), Effect.provideService(Logger.LogToStderr, true))
 )

@@ -39,34 +39,54 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   let first: Command | undefined
   let written = 0
   let heard = 0
-  let corked: Client["stream"] | undefined
+  let holding: Client["stream"] | undefined
+  let held = ""
 
   // With the offline queue off, ioredis either writes a command and queues it for its reply, or rejects it on the spot.
   const unanswered = client as unknown as { readonly commandQueue: { readonly length: number } }
   const sendCommand = client.sendCommand.bind(client)
   client.sendCommand = (command, stream) => {
-    if (corked === undefined) cork()
+    if (holding === undefined) hold()
     const before = unanswered.commandQueue.length
     const reply = sendCommand(command, stream)
-    if (corked !== undefined && corked.writableLength > worthAWrite) uncork()
+    if (held.length > worthAWrite) flush()
     made++
     first ??= command
     if (unanswered.commandQueue.length > before) written++
     return reply
   }
 
-  // All that is sent in one turn goes in one write: a system call for each command would cost more than all the rest.
-  const cork = (): void => {
+  // All that is sent in one turn goes in one write: a system call for each command, or a chunk for each in one call, would
+  // cost more than all the rest.
+  const hold = (): void => {
     const { stream } = client
     if (stream === undefined || stream.destroyed) return
-    corked = stream
-    stream.cork()
-    process.nextTick(uncork)
+    holding = stream
+    stream.write = holdBack as typeof stream.write
+    process.nextTick(letGo)
   }
 
-  const uncork = (): void => {
-    corked?.uncork()
-    corked = undefined
+  const holdBack = (...[chunk, ...more]: Parameters<Client["stream"]["write"]>): boolean => {
+    if (typeof chunk === "string" && more.length === 0) {
+      held += chunk
+      return true
+    }
+    flush()
+    return Object.getPrototypeOf(holding).write.call(holding, chunk, ...more)
+  }
+
+  const flush = (): void => {
+    if (held === "") return
+    const text = held
+    held = ""
+    // What it was to say is answered for when it has closed meanwhile.
+    if (holding?.writable === true) Object.getPrototypeOf(holding).write.call(holding, text)
+  }
+
+  const letGo = (): void => {
+    flush()
+    delete (holding as { write?: unknown } | undefined)?.write
+    holding = undefined
   }
 
   const forget = (call: Call): boolean => {
