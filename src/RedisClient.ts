@@ -20,9 +20,10 @@ import { credentialsFrom, locateBoth } from "./internal/endpoint.ts"
 import { toRedisError } from "./internal/failure.ts"
 import { escapeName } from "./internal/keys.ts"
 import { oneServer } from "./internal/oneServer.ts"
+import type { Place } from "./internal/place.ts"
 import { registerProbe } from "./internal/probes.ts"
 import { scriptsThrough } from "./internal/runScript.ts"
-import { askSentinels, type Place } from "./internal/sentinel.ts"
+import { askSentinels } from "./internal/sentinel.ts"
 import { watchSentinels } from "./internal/sentinelWatch.ts"
 import { ServerClock } from "./internal/serverClock.ts"
 import { parseInfo } from "./internal/serverInfo.ts"
@@ -175,6 +176,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
       makeClient: () => concealed(new Client({ ...optionsFor("cluster"), ...honest })),
       connectTimeoutMillis,
       commandTimeoutMillis,
+      random,
       onState
     })
   if (settings.connect !== "background") yield* deployment.connected

@@ -80,14 +80,14 @@ export interface Calls {
   readonly close: () => boolean
 }
 
-/** Which connection is in charge of what, where there are several. */
+/** Which connection is in charge of what, where there are several, as one of them has it. */
 export interface Routing {
   /** Undefined leaves a call where it is. */
   readonly ownerOf: (request: CallRequest) => Calls | undefined
-  /** The server at `address` is in charge of `slot` now, says one that was. */
-  readonly moved: (slot: number, address: string, from: Calls) => Calls
-  /** The server at `address` is about to take a slot over, says the one that is in charge. */
-  readonly asked: (address: string, from: Calls) => Calls
+  /** The server at `address` is in charge of `slot` now, says this one. */
+  readonly moved: (slot: number, address: string) => Calls
+  /** The server at `address` is about to take a slot over, says this one. */
+  readonly asked: (address: string) => Calls
   /** A server does not know who is in charge, or is not what it should be. */
   readonly outdated: () => void
 }

@@ -3,6 +3,7 @@ import type { Command, Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import { type Call, type CallRequest, type Calls, makeCall, type Routing, running, type Send } from "./call.ts"
 import { closedError, connectError, isBroken, isReadOnly, isReply, toRedisError } from "./failure.ts"
+import { inOneWrite } from "./oneWrite.ts"
 import { redirectionOf } from "./redirection.ts"
 
 export interface CallsOptions {
@@ -18,8 +19,6 @@ export interface CallsOptions {
 }
 
 const passingPauseMillis = 50
-/** So many bytes do not wait for more: the server works on them while the rest of the turn goes on. */
-const worthAWrite = 2048
 /** The longest that a timer can wait, nearly; longer deadlines are cut to it. */
 const maxTimerMillis = 2 ** 31 - 10
 /** So often a call follows from server to server; then it waits for them to agree. */
@@ -39,55 +38,12 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   let first: Command | undefined
   let written = 0
   let heard = 0
-  let holding: Client["stream"] | undefined
-  let held = ""
 
-  // With the offline queue off, ioredis either writes a command and queues it for its reply, or rejects it on the spot.
-  const unanswered = client as unknown as { readonly commandQueue: { readonly length: number } }
-  const sendCommand = client.sendCommand.bind(client)
-  client.sendCommand = (command, stream) => {
-    if (holding === undefined) hold()
-    const before = unanswered.commandQueue.length
-    const reply = sendCommand(command, stream)
-    if (held.length > worthAWrite) flush()
+  inOneWrite(client, (command, isWritten) => {
     made++
     first ??= command
-    if (unanswered.commandQueue.length > before) written++
-    return reply
-  }
-
-  // All that is sent in one turn goes in one write: a system call for each command, or a chunk for each in one call, would
-  // cost more than all the rest.
-  const hold = (): void => {
-    const { stream } = client
-    if (stream === undefined || stream.destroyed) return
-    holding = stream
-    stream.write = holdBack as typeof stream.write
-    process.nextTick(letGo)
-  }
-
-  const holdBack = (...[chunk, ...more]: Parameters<Client["stream"]["write"]>): boolean => {
-    if (typeof chunk === "string" && more.length === 0) {
-      held += chunk
-      return true
-    }
-    flush()
-    return Object.getPrototypeOf(holding).write.call(holding, chunk, ...more)
-  }
-
-  const flush = (): void => {
-    if (held === "") return
-    const text = held
-    held = ""
-    // What it was to say is answered for when it has closed meanwhile.
-    if (holding?.writable === true) Object.getPrototypeOf(holding).write.call(holding, text)
-  }
-
-  const letGo = (): void => {
-    flush()
-    delete (holding as { write?: unknown } | undefined)?.write
-    holding = undefined
-  }
+    if (isWritten) written++
+  })
 
   const forget = (call: Call): boolean => {
     waiting.delete(call)
@@ -174,11 +130,11 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     if (redirection !== undefined && call.redirections++ < maxRedirections) {
       const { address, kind, slot } = redirection
       if (kind === "moved") {
-        if (handOver(call, routing?.moved(slot, address, self))) return
+        if (handOver(call, routing?.moved(slot, address))) return
       } else if (call.commands === 1 || call.request.firstCounts === true) {
         // In a transaction, each command would have to ask; what comes behind one that counts does so itself.
         call.asking = true
-        if (handOver(call, routing?.asked(address, self))) return
+        if (handOver(call, routing?.asked(address))) return
         call.asking = false
       }
     }

@@ -12,8 +12,8 @@ import type {
 } from "../RedisSettings.ts"
 import { finiteMillis } from "./duration.ts"
 import { checkName } from "./keys.ts"
+import { type Place, placeOfName, translated } from "./place.ts"
 import { fromUrl } from "./redisUrl.ts"
-import { type Place, placeOfName, translated } from "./sentinel.ts"
 
 /** ioredis' options, except the reply mapping, which the decoders rely on. */
 export type Address = Omit<RedisOptions, "replyMapping">
@@ -22,6 +22,9 @@ export type Address = Omit<RedisOptions, "replyMapping">
 export type PlainClusterOptions = Omit<ClusterOptions, "redisOptions"> & {
   readonly redisOptions?: Omit<NonNullable<ClusterOptions["redisOptions"]>, "replyMapping">
 }
+
+// How soon TCP asks whether a silent peer is there.
+const keepAliveMillis = 5000
 
 // ioredis keeps a timer for so long after a client was closed, even when its socket is gone.
 const disconnectTimeoutMillis = 200
@@ -111,7 +114,12 @@ const isWhole = (value: number | undefined, from: number, to: number): boolean =
 
 /** Where the server is, and how to be let in. `place` is where it is when the settings do not say so. */
 export const addressOf = (settings: RedisSettings, connectTimeout: number, place?: Place): Address => {
-  const options: Address = { db: settings.db ?? 0, connectTimeout, keepAlive: 5000, ...credentialsOf(settings) }
+  const options: Address = {
+    db: settings.db ?? 0,
+    connectTimeout,
+    keepAlive: keepAliveMillis,
+    ...credentialsOf(settings)
+  }
   if (settings.path === undefined || place !== undefined) {
     options.host = place?.host ?? settings.host ?? "127.0.0.1"
     options.port = place?.port ?? settings.port ?? 6379
@@ -128,6 +136,7 @@ export const sentinelAddress = (
   host,
   port,
   connectTimeout,
+  keepAlive: keepAliveMillis,
   ...credentialsOf(settings),
   ...tlsOf(settings.tls, host)
 })

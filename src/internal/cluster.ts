@@ -1,5 +1,5 @@
 /** The servers of a Redis Cluster: who is in charge of which slots, a connection to each, and where calls go. */
-import { Effect, Exit, Scope } from "effect"
+import { Effect, Exit, type Random, Scope } from "effect"
 import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import type { NatMap } from "../RedisSettings.ts"
@@ -8,7 +8,7 @@ import { makeCalls } from "./calls.ts"
 import { makeLook } from "./clusterLook.ts"
 import type { Connection, ConnectionState } from "./connection.ts"
 import { connectError } from "./failure.ts"
-import { nameOfPlace, type Place, placeOfName } from "./sentinel.ts"
+import { nameOfPlace, type Place, placeOfName } from "./place.ts"
 import { redirectedTo, type SlotMap, unknownSlots } from "./slotMap.ts"
 
 export interface ClusterOptions {
@@ -17,6 +17,7 @@ export interface ClusterOptions {
   readonly readFromReplicas: boolean
   readonly connectTimeoutMillis: number
   readonly commandTimeoutMillis: number
+  readonly random: typeof Random.Random["Service"]
   /** Opens a connection to one server, in one go. */
   readonly open: (
     place: Place,
@@ -71,10 +72,12 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
     const leaving = new Set<Promise<void>>()
     const watchers = new Set<() => void>()
     let slots: SlotMap = unknownSlots()
-    let version = 0
     let epoch = 0
     let whole = false
     let closing = false
+
+    const anyOf = <A>(all: ReadonlyArray<A>): A | undefined =>
+      all[Math.floor(options.random.nextDoubleUnsafe() * all.length)]
 
     const changed = () => {
       for (const watcher of [...watchers]) watcher()
@@ -175,7 +178,6 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
     }
 
     const learn = (next: SlotMap): void => {
-      if (next.owners.some((owner, slot) => owner !== slots.owners[slot])) version++
       slots = next
       const wanted = new Set(
         options.readFromReplicas ? next.places.keys() : [...next.replicas.keys()]
@@ -189,6 +191,7 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
 
     const look = makeLook({
       natMap: options.natMap,
+      random: options.random,
       ready: () => [...nodes.values()].filter((node) => node.ready),
       learn,
       looked: () => {
@@ -227,7 +230,7 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
         const failures = [...nodes.values()].flatMap((node) => node.failure ?? [])
         // One of them may be starting; not all of them.
         const hopeless = failures.length === nodes.size && failures.every(({ reason }) => reason !== "loading")
-        if (version === 0 && hopeless) done(Effect.fail(failures[0]!))
+        if (slots.places.size === 0 && hopeless) done(Effect.fail(failures[0]!))
       }
       const late = setTimeout(() => done(Effect.fail(trouble())), options.connectTimeoutMillis)
       watchers.add(check)
@@ -261,8 +264,6 @@ const setReadOnly = ({ connection: { client } }: Node, readOnly: boolean): void 
   const said = readOnly ? client.readonly() : client.readwrite()
   said.catch(() => {})
 }
-
-const anyOf = <A>(all: ReadonlyArray<A>): A | undefined => all[Math.floor(Math.random() * all.length)]
 
 const silent = () => connectError("connect", new Error("timed out: no server of the Cluster answers"), "NotSent")
 

@@ -1,5 +1,5 @@
 /** Redis as a Cluster: calls go to the servers that have their keys. */
-import { Effect, Result, type Scope } from "effect"
+import { Effect, type Random, Result, type Scope } from "effect"
 import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import type { ClusterSettings } from "../RedisSettings.ts"
@@ -10,8 +10,7 @@ import type { ConnectionState } from "./connection.ts"
 import type { Build, Deployment, Open } from "./deployment.ts"
 import { toRedisError } from "./failure.ts"
 import { commonSlot, slotOf } from "./hashSlot.ts"
-import { nameOfPlace, type Place } from "./sentinel.ts"
-import type { WatchMaster } from "./sentinelWatch.ts"
+import { nameOfPlace, type Place, type WatchMaster } from "./place.ts"
 
 export interface ClusterDeploymentOptions {
   readonly settings: ClusterSettings
@@ -21,11 +20,12 @@ export interface ClusterDeploymentOptions {
   readonly makeClient: () => Client
   readonly connectTimeoutMillis: number
   readonly commandTimeoutMillis: number
+  readonly random: typeof Random.Random["Service"]
   readonly onState: (state: ConnectionState) => void
 }
 
 export const clusterDeployment = (
-  { commandTimeoutMillis, connectTimeoutMillis, makeClient, namespace, onState, open, settings }:
+  { commandTimeoutMillis, connectTimeoutMillis, makeClient, namespace, onState, open, random, settings }:
     ClusterDeploymentOptions
 ): Effect.Effect<Deployment, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -36,6 +36,7 @@ export const clusterDeployment = (
         readFromReplicas: settings.readFrom === "replica",
         connectTimeoutMillis,
         commandTimeoutMillis,
+        random,
         makeClient,
         onState,
         open: (place, { onState, routing }) => open(purpose, { place, onState, routing })

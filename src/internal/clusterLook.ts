@@ -1,8 +1,9 @@
 /** Finds out which servers of a Cluster have which slots: now and then, and soon after somebody has a doubt. */
+import type { Random } from "effect"
 import { RedisError } from "../RedisError.ts"
 import type { NatMap } from "../RedisSettings.ts"
 import type { Connection } from "./connection.ts"
-import type { Place } from "./sentinel.ts"
+import type { Place } from "./place.ts"
 import { readSlots, type SlotMap } from "./slotMap.ts"
 
 /** A server that may be asked. */
@@ -13,6 +14,7 @@ interface Server {
 
 export interface LookOptions {
   readonly natMap: NatMap | undefined
+  readonly random: typeof Random.Random["Service"]
   /** Those that can be asked now. */
   readonly ready: () => ReadonlyArray<Server>
   readonly learn: (slots: SlotMap) => void
@@ -33,13 +35,16 @@ const askMillis = 1000
 /** Those who have a doubt may be many. */
 const restMillis = 20
 
-export const makeLook = ({ learn, looked, natMap, ready }: LookOptions): Look => {
+export const makeLook = ({ learn, looked, natMap, random, ready }: LookOptions): Look => {
   let asking = false
   let stopped = false
   let refusal: RedisError | undefined
   let timer: NodeJS.Timeout | undefined
   let due = Infinity
   let rested = 0
+
+  const shuffled = <A>(all: ReadonlyArray<A>): ReadonlyArray<A> =>
+    all.map((one) => [random.nextDoubleUnsafe(), one] as const).toSorted(([a], [b]) => a - b).map(([, one]) => one)
 
   const within = (millis: number): void => {
     if (stopped) return
@@ -107,9 +112,6 @@ const ask = ({ connection, place }: Server, natMap: NatMap | undefined): Promise
       }
     })
   })
-
-const shuffled = <A>(all: ReadonlyArray<A>): ReadonlyArray<A> =>
-  all.map((one) => [Math.random(), one] as const).toSorted(([a], [b]) => a - b).map(([, one]) => one)
 
 const unknownReply = () =>
   new RedisError({

@@ -7,7 +7,7 @@ import type { Calls, Routing } from "./call.ts"
 import { makeCalls } from "./calls.ts"
 import type { Locate } from "./endpoint.ts"
 import { connectError, isReadOnly, isReply } from "./failure.ts"
-import type { WatchMaster } from "./sentinelWatch.ts"
+import type { WatchMaster } from "./place.ts"
 
 /** What happens to a connection. `epoch` counts how often it became ready. */
 export type ConnectionState =

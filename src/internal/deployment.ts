@@ -4,8 +4,7 @@ import type { ChainableCommander, Redis as Client } from "ioredis"
 import type { RedisError } from "../RedisError.ts"
 import type { Calls, Routing } from "./call.ts"
 import type { Connection, ConnectionState } from "./connection.ts"
-import type { Place } from "./sentinel.ts"
-import type { WatchMaster } from "./sentinelWatch.ts"
+import type { Place, WatchMaster } from "./place.ts"
 
 export type Build = (commands: ChainableCommander) => ChainableCommander
 

@@ -69,10 +69,8 @@ export const commonSlot = (
   return slot
 }
 
-/** Keys by their slots, in their order, with their places. */
-export const bySlot = (
-  keys: ReadonlyArray<string>
-): ReadonlyArray<{ readonly slot: number; readonly places: ReadonlyArray<number> }> => {
+/** The places of keys, those of each slot together, in their order. */
+export const bySlot = (keys: ReadonlyArray<string>): ReadonlyArray<ReadonlyArray<number>> => {
   const groups = new Map<number, Array<number>>()
   for (const [place, key] of keys.entries()) {
     const slot = slotOf(key)
@@ -80,5 +78,5 @@ export const bySlot = (
     if (places === undefined) groups.set(slot, [place])
     else places.push(place)
   }
-  return Array.from(groups, ([slot, places]) => ({ slot, places }))
+  return [...groups.values()]
 }

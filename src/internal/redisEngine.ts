@@ -57,13 +57,13 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
     const groups = isCluster ? bySlot(keys) : []
     if (groups.length < 2) return run(keys)
     return Effect.flatMap(
-      Effect.forEach(groups, ({ places }) => Effect.result(run(places.map((place) => keys[place]!))), {
+      Effect.forEach(groups, (places) => Effect.result(run(places.map((place) => keys[place]!))), {
         concurrency: "unbounded"
       }),
       (results) => {
         const replies = Result.all(results)
         return Result.isSuccess(replies)
-          ? Effect.succeed(join(replies.success, groups.map(({ places }) => places)))
+          ? Effect.succeed(join(replies.success, groups))
           : Effect.fail(inPart(replies.failure, results))
       }
     )
@@ -95,7 +95,7 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
     del: (keys) =>
       perSlot(
         keys,
-        (some) => use("unlink", (redis) => redis.unlink(...some), { key: some[0] }),
+        (some) => use("unlink", (redis) => redis.unlink(...some), writing(some[0]!)),
         (counts) => counts.reduce((sum, count) => sum + count, 0)
       ),
     exists: (key) => Effect.map(use("exists", (redis) => redis.exists(key), reading(key)), (count) => count > 0),
@@ -112,7 +112,7 @@ export const clientEngine = (client: RedisClient["Service"]): RedisEngine => {
     scan: isCluster
       ? scanCluster(client)
       : (cursor, pattern, count) =>
-        use("scan", (redis) => redis.scan(cursor, "MATCH", pattern, "COUNT", count), { repeatable: true })
+        use("scan", (redis) => redis.scan(cursor, "MATCH", pattern, "COUNT", count), repeatable)
   }
 }
 

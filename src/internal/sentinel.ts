@@ -3,27 +3,7 @@ import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import type { NatMap } from "../RedisSettings.ts"
 import { connectError, isBroken, isReply, sentinelVariables } from "./failure.ts"
-
-/** A server as Node connects to it. */
-export interface Place {
-  readonly host: string
-  readonly port: number
-}
-
-/** How a server is called in maps: `host:port`. */
-export const nameOfPlace = ({ host, port }: Place): string => `${host}:${port}`
-
-/** The place that `nameOfPlace` named. */
-export const placeOfName = (name: string): Place => {
-  const colon = name.lastIndexOf(":")
-  return { host: name.slice(0, colon), port: Number(name.slice(colon + 1)) }
-}
-
-/** Where a server that calls itself `place` is reached from here. */
-export const translated = (place: Place, natMap: NatMap | undefined): Place => {
-  const outside = natMap?.[nameOfPlace(place)]
-  return outside === undefined ? place : { host: outside.host, port: outside.port ?? place.port }
-}
+import { nameOfPlace, type Place, translated } from "./place.ts"
 
 export interface SentinelOptions {
   /** What the master is called. */

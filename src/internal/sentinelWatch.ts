@@ -2,10 +2,8 @@
 import { Effect, type Scope } from "effect"
 import type { Redis as Client } from "ioredis"
 import { isReply } from "./failure.ts"
-import type { Place, SentinelOptions } from "./sentinel.ts"
-
-/** Has a function called with the master whenever that may be another; yields how to end it. */
-export type WatchMaster = (watcher: (master: Place) => void) => () => void
+import type { Place, WatchMaster } from "./place.ts"
+import type { SentinelOptions } from "./sentinel.ts"
 
 const retryMillis = 2000
 
@@ -62,8 +60,8 @@ const start = (
     client.connect().then(() => client.subscribe("+switch-master")).then(() => {
       if (missed) look()
     }, (cause: unknown) => {
-      // Whom the Sentinel's ACL forbids it, it will not allow later.
-      refused = isReply(cause)
+      // Whom the Sentinel's ACL forbids it, it will not allow later; all else may pass.
+      refused = isReply(cause) && /^NOPERM/.test(cause.message)
       client.disconnect()
     })
   }

@@ -1,7 +1,7 @@
 /** Which servers of a Cluster have which slots, as CLUSTER SLOTS tells it. */
 import type { NatMap } from "../RedisSettings.ts"
+import { nameOfPlace, type Place, placeOfName, translated } from "./place.ts"
 import { slotCount } from "./redirection.ts"
-import { nameOfPlace, type Place, placeOfName, translated } from "./sentinel.ts"
 
 export interface SlotMap {
   /** The master of each slot by its name; undefined where there is none. */
