@@ -36,7 +36,7 @@ import type { RedisSettings } from "./RedisSettings.ts"
 import type { ReservedClient, RunScript, ServerHandle, Use } from "./UseOptions.ts"
 
 export type { ConnectionState } from "./internal/connection.ts"
-export type { ReplicaOptions, ReplicaWait } from "./internal/replicas.ts"
+export type { ReplicaOptions } from "./internal/replicas.ts"
 export type { Listener, Subscribe, SubscriptionKind } from "./internal/subscriber.ts"
 export type { ReservedClient, ScriptOptions, ServerHandle, SharedClient, Use, UseOptions } from "./UseOptions.ts"
 

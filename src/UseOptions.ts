@@ -2,7 +2,7 @@
 import type { Duration, Effect } from "effect"
 import type { Redis as Client } from "ioredis"
 import type { Exclusive } from "./internal/exclusive.ts"
-import type { ReplicaWait } from "./internal/replicas.ts"
+import type { ReplicaOptions } from "./internal/replicas.ts"
 import type { RedisError } from "./RedisError.ts"
 import type { RedisScript, ScriptValues } from "./RedisScript.ts"
 
@@ -30,7 +30,7 @@ export interface ScriptOptions extends Omit<UseOptions, "key"> {
    * Has it wait until so many replicas have what it wrote, on a connection for such writes; fails as `not-replicated` when
    * they do not in time, though the script ran. Default: it does not wait.
    */
-  readonly replicas?: ReplicaWait | undefined
+  readonly replicas?: ReplicaOptions | undefined
 }
 
 /** Calls ioredis; `command` names the call in errors and spans. */

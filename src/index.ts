@@ -19,7 +19,6 @@ export {
   type Listener,
   RedisClient,
   type ReplicaOptions,
-  type ReplicaWait,
   type ReservedClient,
   type ScriptOptions,
   type ServerHandle,

@@ -9,34 +9,28 @@ import { closedError, connectError, isReply } from "./failure.ts"
 const goodbyeMillis = 250
 
 /** Connects what `makeClient` makes, and closes it with the scope. Fails when it is not ready in time. */
-export const duplicate = (
-  makeClient: () => Client,
+export const duplicate = (makeClient: () => Client, connectTimeoutMillis: number) =>
+  opened(makeClient, (client) => close(client, true), connectTimeoutMillis)
+
+/** `duplicate`, of a Cluster's client. */
+export const duplicateCluster = (makeClient: () => Cluster, connectTimeoutMillis: number) =>
+  opened(makeClient, closeAll, connectTimeoutMillis)
+
+const opened = <C extends Client | Cluster>(
+  makeClient: () => C,
+  close: (client: C) => Promise<void>,
   connectTimeoutMillis: number
-): Effect.Effect<Client, RedisError, Scope.Scope> =>
+): Effect.Effect<C, RedisError, Scope.Scope> =>
   allOrNothing(
     Effect.tap(
       Effect.acquireRelease(
         Effect.sync(() => {
           const client = concealed(makeClient())
           // Without a listener, ioredis prints its errors, arguments and all.
-          return client.on("error", () => {})
+          client.on("error", () => {})
+          return client
         }),
-        (client) => Effect.promise(() => close(client, true))
-      ),
-      (client) => connected(client, connectTimeoutMillis)
-    )
-  )
-
-/** `duplicate`, of a Cluster's client. */
-export const duplicateCluster = (
-  makeClient: () => Cluster,
-  connectTimeoutMillis: number
-): Effect.Effect<Cluster, RedisError, Scope.Scope> =>
-  allOrNothing(
-    Effect.tap(
-      Effect.acquireRelease(
-        Effect.sync(() => concealed(makeClient()).on("error", () => {})),
-        (client) => Effect.promise(() => closeAll(client))
+        (client) => Effect.promise(() => close(client))
       ),
       (client) => connected(client, connectTimeoutMillis)
     )

@@ -4,7 +4,7 @@ import { InvalidInput } from "../RedisError.ts"
 import { maxPayloadBytes } from "./codec.ts"
 import { checkMillis } from "./duration.ts"
 import type { Place } from "./lockEngine.ts"
-import { checkReplicas, type ReplicaOptions, type ReplicaWait } from "./replicas.ts"
+import { checkOptionalReplicas, type ReplicaOptions, type ReplicaWait } from "./replicas.ts"
 
 /** How long a lock's lease lasts, and how long a request waits for it. */
 export interface LockTimes {
@@ -54,7 +54,7 @@ export const checkSettings = (
   otherwise: LockTimes
 ): Result.Result<LockSettings, InvalidInput> =>
   Result.map(
-    Result.all([checkTimes(given, otherwise), checkReplicas(given.replicas)]),
+    Result.all([checkTimes(given, otherwise), checkOptionalReplicas(given.replicas)]),
     ([times, replicas]) => ({ ...times, replicas })
   )
 

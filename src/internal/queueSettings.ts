@@ -3,7 +3,7 @@ import { Duration, Result } from "effect"
 import { InvalidInput } from "../RedisError.ts"
 import { notWaitable, waitableMillis } from "./duration.ts"
 import type { QueueSettings } from "./queueEngine.ts"
-import { checkReplicas, type ReplicaOptions } from "./replicas.ts"
+import { checkOptionalReplicas, type ReplicaOptions } from "./replicas.ts"
 
 /** How long queues remember. */
 export interface JobQueueOptions {
@@ -60,7 +60,7 @@ export const settingsOf = (options: JobQueueOptions): Result.Result<QueueSetting
       millis("deadLetters.age", deadLetters?.age, defaults.deadMillis),
       count("maxCrashes", maxCrashes ?? defaults.maxCrashes, 1),
       count("eventBatches", eventBatches ?? defaults.eventBatches, 0),
-      checkReplicas(options.replicas)
+      checkOptionalReplicas(options.replicas)
     ]),
     ([outcomeMillis, outcomeCount, deadMillis, maxCrashes, eventBatches, replicas]) => ({
       outcomeMillis: Math.max(shortestMemoryMillis, outcomeMillis),

@@ -1,6 +1,5 @@
 /** Writes that count only when replicas have them. */
-import type { Duration } from "effect"
-import { Effect, Result } from "effect"
+import { type Duration, Effect, Result } from "effect"
 import type { Redis as Client } from "ioredis"
 import { InvalidInput, RedisError } from "../RedisError.ts"
 import { checkMillis } from "./duration.ts"
@@ -15,41 +14,38 @@ export interface ReplicaOptions {
 }
 
 /** `ReplicaOptions`, checked. */
-export interface ReplicaWait {
-  /** From 1 to 1,000. */
-  readonly count: number
-  /** From 1 to 60,000. */
-  readonly millis: number
+export interface ReplicaWait extends ReplicaOptions {
+  /** In milliseconds. */
+  readonly within: number
 }
 
 const defaultMillis = 1000
 const mostReplicas = 1000
 const mostMillis = 60_000
 
-/** Refuses what cannot be waited for. */
+/** Refuses what cannot be waited for: no time is for ever to the server, and what is no number it refuses after the write. */
 export const checkReplicas = (
-  options: ReplicaOptions | undefined
-): Result.Result<ReplicaWait | undefined, InvalidInput> => {
-  if (options === undefined) return Result.succeed(undefined)
-  const { count, within = defaultMillis } = options
+  { count, within = defaultMillis }: ReplicaOptions
+): Result.Result<ReplicaWait, InvalidInput> => {
   if (!Number.isInteger(count) || count < 1 || count > mostReplicas) {
     const problem = `it is not a whole number from 1 to ${mostReplicas}`
     return Result.fail(new InvalidInput({ input: "replicas.count", problem }))
   }
-  return Result.map(checkMillis("replicas.within", within, 1, mostMillis), (millis) => ({ count, millis }))
+  return Result.map(checkMillis("replicas.within", within, 1, mostMillis), (millis) => ({ count, within: millis }))
 }
 
-/** Whether it can be waited for: no time is for ever to the server, and what is no number it refuses after the write. */
-export const isReplicaWait = ({ count, millis }: ReplicaWait): boolean =>
-  Number.isInteger(count) && count >= 1 && count <= mostReplicas &&
-  Number.isInteger(millis) && millis >= 1 && millis <= mostMillis
+/** `checkReplicas`, where nobody has to wait. */
+export const checkOptionalReplicas = (
+  options: ReplicaOptions | undefined
+): Result.Result<ReplicaWait | undefined, InvalidInput> =>
+  options === undefined ? Result.succeed(undefined) : checkReplicas(options)
 
 const markMillis = 1000
 
 /** Writes of one turn of the event loop that wait together. */
 interface Together {
   count: number
-  millis: number
+  within: number
   readonly acknowledged: Promise<number>
 }
 
@@ -67,16 +63,16 @@ export const sendAndWait =
     return Promise.all([written, waitTogether(client, wait, key, inCluster)])
   }
 
-const waitTogether = (client: Client, { count, millis }: ReplicaWait, key: string, inCluster: boolean) => {
+const waitTogether = (client: Client, { count, within }: ReplicaWait, key: string, inCluster: boolean) => {
   const found = together.get(client)
   if (found !== undefined) {
     found.count = Math.max(found.count, count)
-    found.millis = Math.max(found.millis, millis)
+    found.within = Math.max(found.within, within)
     return found.acknowledged
   }
   const made: Together = {
     count,
-    millis,
+    within,
     acknowledged: new Promise((resolve, reject) =>
       setImmediate(() => {
         together.delete(client)
@@ -88,12 +84,12 @@ const waitTogether = (client: Client, { count, millis }: ReplicaWait, key: strin
   return made.acknowledged
 }
 
-const acknowledgedBy = (client: Client, { count, millis }: ReplicaWait, key: string, inCluster: boolean) =>
+const acknowledgedBy = (client: Client, { count, within }: ReplicaWait, key: string, inCluster: boolean) =>
   Promise.all([
     // The server may be about to take the slot over.
     inCluster ? client.asking() : undefined,
     client.set(markFor(key), "", "PX", markMillis),
-    client.wait(count, millis)
+    client.wait(count, within)
   ]).then(([, , acknowledged]) => acknowledged, (cause: unknown) => {
     if (!isReply(cause)) throw cause
     // The slot moves, and the mark has no place where the script had one; or the master became a replica.

@@ -3,11 +3,11 @@ import { Effect, Result } from "effect"
 import type { Redis as Client } from "ioredis"
 import { RedisError } from "../RedisError.ts"
 import type { ScriptValue } from "../RedisScript.ts"
-import type { RunScript } from "../UseOptions.ts"
+import type { RunScript, ScriptOptions } from "../UseOptions.ts"
 import type { Deployment } from "./deployment.ts"
 import { patienceMillis } from "./duration.ts"
 import { slotOf as hashSlotOf } from "./hashSlot.ts"
-import { isReplicaWait, markFor, type ReplicaWait, requireReplicas, sendAndWait } from "./replicas.ts"
+import { checkReplicas, markFor, type ReplicaOptions, requireReplicas, sendAndWait } from "./replicas.ts"
 import { makeRounds } from "./rounds.ts"
 import { layOut } from "./scriptArguments.ts"
 import { notPossible, type Using } from "./using.ts"
@@ -24,11 +24,19 @@ export interface ScriptRunnerOptions {
   readonly commandTimeoutMillis: number
 }
 
+/** A script's call, ready to be sent. */
+interface Prepared {
+  readonly name: string
+  readonly keys: ReadonlyArray<ScriptValue>
+  readonly slot: number | undefined
+  readonly byHash: (client: Client) => Promise<unknown>
+  readonly inFull: (client: Client) => Promise<unknown>
+}
+
 /** `script`, by way of `use`. */
-export const scriptsThrough = (
-  { commandTimeoutMillis, offsetMillis, serverOf, slotOf, use, useDurable }: ScriptRunnerOptions
-): RunScript => {
-  const inRound = makeRounds()
+export const scriptsThrough = (options: ScriptRunnerOptions): RunScript => {
+  const { offsetMillis, slotOf, use } = options
+  const runAndWait = waitingForReplicas(options)
   return (script, values, options) => {
     const text = script.text(offsetMillis())
     const args = layOut(script, values)
@@ -37,44 +45,54 @@ export const scriptsThrough = (
     if (slot instanceof RedisError) return Effect.fail(slot)
     const byHash = (client: Client) => client.evalsha(text.sha, keyCount, ...args)
     const inFull = (client: Client) => client.eval(text.lua, keyCount, ...args)
-    const waiting = <A>(send: (client: Client) => Promise<A>, replicas: ReplicaWait) =>
-      sendAndWait(send, replicas, String(args[0]), slot !== undefined)
-    const replicas = options?.replicas
-    if (replicas !== undefined && !isReplicaWait(replicas)) {
-      return Effect.fail(
-        notPossible(script.name, "its replicas are not from 1 to 1,000, within 1 to 60,000 milliseconds")
-      )
-    }
-    if (replicas !== undefined && !hasRoomForMark(args.slice(0, keyCount)[0])) {
-      return Effect.fail(
-        notPossible(script.name, "to wait for replicas takes a key, whose braces are a hash tag if it has any")
-      )
-    }
-    const reply = replicas === undefined
+    const reply = options?.replicas === undefined
       ? use(script.name, byHash, options, { slot, sendInFull: inFull })
-      : Effect.flatMap(useDurable, (use) => {
-        const patience = patienceMillis(options?.timeout ?? commandTimeoutMillis)
-        // A WAIT holds up its connection, so that what came behind would wait once for each before it.
-        return inRound(
-          (slot === undefined ? undefined : serverOf?.(slot)) ?? "",
-          Effect.flatMap(
-            use(script.name, waiting(byHash, replicas), { ...options, timeout: patience + replicas.millis }, {
-              slot,
-              sendInFull: waiting(inFull, replicas),
-              firstCounts: true
-            }),
-            (replies) => requireReplicas(script.name, replicas, replies)
-          ),
-          patience,
-          () => heldUp(script.name)
-        )
-      })
+      : runAndWait(
+        { name: script.name, keys: args.slice(0, keyCount), slot, byHash, inFull },
+        options,
+        options.replicas
+      )
     return Effect.flatMap(reply, (reply) => {
       const decoded = script.decode(reply)
       return Result.isSuccess(decoded)
         ? Effect.succeed(decoded.success)
         : Effect.fail(unknownReply(script.name, decoded.failure.message))
     })
+  }
+}
+
+const waitingForReplicas = ({ commandTimeoutMillis, serverOf, useDurable }: ScriptRunnerOptions) => {
+  const inRound = makeRounds()
+  return (
+    { byHash, inFull, keys: [key], name, slot }: Prepared,
+    options: ScriptOptions,
+    replicas: ReplicaOptions
+  ): Effect.Effect<unknown, RedisError> => {
+    const checked = checkReplicas(replicas)
+    if (Result.isFailure(checked)) return Effect.fail(notPossible(name, checked.failure.message))
+    const wait = checked.success
+    if (typeof key !== "string" || hashSlotOf(markFor(key)) !== hashSlotOf(key)) {
+      const problem = "to wait for replicas takes a key, whose braces are a hash tag if it has any"
+      return Effect.fail(notPossible(name, problem))
+    }
+    const waiting = (send: Prepared["byHash"]) => sendAndWait(send, wait, key, slot !== undefined)
+    const patience = patienceMillis(options.timeout ?? commandTimeoutMillis)
+    const run = Effect.flatMap(
+      useDurable,
+      (use) =>
+        use(name, waiting(byHash), { ...options, timeout: patience + wait.within }, {
+          slot,
+          sendInFull: waiting(inFull),
+          firstCounts: true
+        })
+    )
+    // A WAIT holds up its connection, so that what came behind would wait once for each before it.
+    return inRound(
+      (slot === undefined ? undefined : serverOf?.(slot)) ?? "",
+      Effect.flatMap(run, (replies) => requireReplicas(name, wait, replies)),
+      patience,
+      () => heldUp(name)
+    )
   }
 }
 
@@ -85,8 +103,6 @@ const heldUp = (command: string) =>
     outcome: "NotSent",
     detail: "earlier writes wait for replicas longer than its deadline"
   })
-const hasRoomForMark = (key: ScriptValue | undefined): boolean =>
-  typeof key === "string" && hashSlotOf(markFor(key)) === hashSlotOf(key)
 
 const unknownReply = (command: string, detail: string) =>
   new RedisError({ command, reason: "reply", outcome: "Rejected", detail: `its reply has an unknown shape: ${detail}` })

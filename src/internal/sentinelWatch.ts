@@ -61,7 +61,7 @@ const start = (
       if (missed) look()
     }, (cause: unknown) => {
       // Whom the Sentinel's ACL forbids it, it will not allow later; all else may pass.
-      refused = isReply(cause) && /^NOPERM/.test(cause.message)
+      refused = isReply(cause) && cause.message.startsWith("NOPERM")
       client.disconnect()
     })
   }

@@ -29,7 +29,7 @@ const start = (keyCount: number) =>
       migration: yield* cluster.beginMigration(counter, to),
       counted: Effect.map(client.use("get", (redis) => redis.get(counter)), Number),
       plain: client.script(count, { counter }),
-      durable: client.script(count, { counter }, { replicas: { count: 1, millis: 2000 } })
+      durable: client.script(count, { counter }, { replicas: { count: 1, within: 2000 } })
     }
   })
 

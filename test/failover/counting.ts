@@ -89,6 +89,6 @@ export const countDurably = (load: Load, replicas: Required<ReplicaOptions>): Ef
     "durable",
     12,
     (_, counter) =>
-      load.client.script(count, { counter }, { replicas: { count: replicas.count, millis: load.withinMillis } }),
+      load.client.script(count, { counter }, { replicas: { count: replicas.count, within: load.withinMillis } }),
     () => 4
   )
