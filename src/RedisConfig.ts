@@ -22,10 +22,9 @@ const optional = (name: string): Config.Config<Redacted.Redacted | undefined> =>
   )
 
 // Never with the value: it may be, or hold, a secret.
-const malformed = (name: string, expected: string) =>
-  Effect.fail(
-    new Config.ConfigError(new ConfigProvider.SourceError({ message: `${name} is malformed: expected ${expected}` }))
-  )
+const refused = (message: string) => Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message })))
+
+const malformed = (name: string, expected: string) => refused(`${name} is malformed: expected ${expected}`)
 
 const parsed = <A>(name: string, expected: string, parse: (text: string) => A | undefined) =>
   optional(name).pipe(Config.mapEffect((value) => {
@@ -101,6 +100,86 @@ const common = Config.all({
   namespace: parsed("SERVICE_NAME", "a name", (text) => (text.isWellFormed() ? text : undefined))
 })
 
+const read = Config.all({
+  url,
+  cluster,
+  sentinel,
+  natMap: parsed("REDIS_NAT_MAP", "pairs like 10.0.0.7:6379=localhost:7000, with commas between them", parseNatMap),
+  tls,
+  common
+})
+
+type Read = Config.Success<typeof read>
+
+/** Where the Cluster's nodes or the Sentinels are: what the URL says, else what the variables say. */
+const placesIn = ({ cluster, sentinel, url }: Read) => ({
+  sentinels: url?.sentinel?.nodes ?? (url === undefined ? sentinel.nodes : undefined),
+  nodes: url?.cluster?.nodes ?? (url === undefined ? cluster.nodes : undefined)
+})
+
+/** What is set and would not be looked at: whoever set it believes something that is not so. */
+const unused = (all: Read): string | undefined => {
+  const { cluster, common, natMap, sentinel, tls, url } = all
+  const { nodes, sentinels } = placesIn(all)
+  const set = (variables: Readonly<Record<string, unknown>>, why: string) => {
+    const name = Object.keys(variables).find((name) => variables[name] !== undefined)
+    return name === undefined ? undefined : `${name} is set, and ${why}`
+  }
+  const elsewhere = nodes === undefined && sentinels === undefined
+    ? undefined
+    : set({ REDIS_HOST: url === undefined ? common.host : undefined }, "Redis is a Cluster or behind Sentinels")
+  const notCluster = nodes !== undefined ? undefined : set(
+    { REDIS_CLUSTER_NODES: cluster.nodes, REDIS_READ_FROM: cluster.readFrom },
+    "Redis is no Cluster: REDIS_URL or REDIS_SENTINELS says otherwise, or nothing says so"
+  )
+  const notSentinels = sentinels !== undefined ? undefined : set(
+    {
+      REDIS_SENTINELS: sentinel.nodes,
+      REDIS_SENTINEL_NAME: sentinel.name,
+      REDIS_SENTINEL_USERNAME: sentinel.username,
+      REDIS_SENTINEL_PASSWORD: sentinel.password,
+      REDIS_SENTINEL_TLS: sentinel.tls
+    },
+    "Redis is not behind Sentinels: REDIS_URL says otherwise, or nothing says so"
+  )
+  const notTranslated = nodes !== undefined || sentinels !== undefined
+    ? undefined
+    : set({ REDIS_NAT_MAP: natMap }, "only a Cluster and Sentinels name addresses")
+  // Off on purpose may keep its certificates; off by oversight would send passwords in clear.
+  const notTls = tls.on !== undefined || url?.tls === true || (sentinels !== undefined && sentinel.tls === true)
+    ? undefined
+    : set(
+      { REDIS_TLS_CA: tls.ca, REDIS_TLS_CERT: tls.cert, REDIS_TLS_KEY: tls.key, REDIS_TLS_SERVERNAME: tls.servername },
+      "neither REDIS_TLS nor the URL says whether to speak TLS"
+    )
+  return elsewhere ?? notCluster ?? notSentinels ?? notTranslated ?? notTls
+}
+
+const settingsFrom = (all: Read): RedisSettings => {
+  const { cluster, common: { username, ...common }, natMap, sentinel, tls: { key, on, ...rest }, url } = all
+  const { nodes, sentinels } = placesIn(all)
+  const material = { ...rest, key: key === undefined ? undefined : Redacted.make(key) }
+  const settings: RedisSettings = {
+    ...common,
+    username: username === undefined ? undefined : Redacted.value(username),
+    ...definedOnly(url ?? {}),
+    tls: on === true || url?.tls === true ? material : false
+  }
+  if (nodes !== undefined) return { ...settings, cluster: { nodes, readFrom: cluster.readFrom, natMap } }
+  if (sentinels === undefined) return settings
+  return {
+    ...settings,
+    sentinel: {
+      name: url?.sentinel?.name ?? sentinel.name ?? "",
+      nodes: sentinels,
+      natMap,
+      username: sentinel.username === undefined ? undefined : Redacted.value(sentinel.username),
+      password: sentinel.password,
+      tls: sentinel.tls === true || (url?.sentinel !== undefined && url.tls === true) ? material : false
+    }
+  }
+}
+
 /**
  * Reads connection settings from `REDIS_URL`, or from `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD`,
  * `REDIS_DB`, `REDIS_TLS`; and from `REDIS_TLS_CA`, `REDIS_TLS_CERT`, `REDIS_TLS_KEY`, `REDIS_TLS_SERVERNAME`,
@@ -113,46 +192,19 @@ const common = Config.all({
  *
  * What the URL says holds; the other variables add what it leaves out. TLS is on when either the scheme or `REDIS_TLS`
  * asks for it; `rediss://` before Sentinels means them and the servers. Fails with a `ConfigError` that names the malformed
- * variable, never its value.
+ * variable, or one that is of no use for such a Redis (Sentinels' for a Cluster, certificates without TLS), never its value.
  */
-export const config: Config.Config<RedisSettings> = Config.all({
-  url,
-  cluster,
-  sentinel,
-  natMap: parsed("REDIS_NAT_MAP", "pairs like 10.0.0.7:6379=localhost:7000, with commas between them", parseNatMap),
-  tls,
-  common
-}).pipe(
-  Config.mapEffect(({ cluster, common: { username, ...common }, natMap, sentinel, tls: { key, on, ...rest }, url }) => {
-    const material = { ...rest, key: key === undefined ? undefined : Redacted.make(key) }
-    const settings: RedisSettings = {
-      ...common,
-      username: username === undefined ? undefined : Redacted.value(username),
-      ...definedOnly(url ?? {}),
-      tls: on === true || url?.tls === true ? material : false
+export const config: Config.Config<RedisSettings> = read.pipe(
+  Config.mapEffect((all) => {
+    const { nodes, sentinels } = placesIn(all)
+    if (nodes !== undefined && sentinels !== undefined) {
+      return refused("REDIS_CLUSTER_NODES and REDIS_SENTINELS are set: Redis is either a Cluster or behind Sentinels")
     }
-    const name = url?.sentinel?.name ?? sentinel.name
-    const sentinels = url?.sentinel?.nodes ?? (url === undefined ? sentinel.nodes : undefined)
-    const nodes = url?.cluster?.nodes ?? (url === undefined ? cluster.nodes : undefined)
-    if (sentinels !== undefined && nodes !== undefined) {
-      return malformed("REDIS_CLUSTER_NODES", "either a Cluster or Sentinels, not both")
+    if (sentinels !== undefined && (all.url?.sentinel?.name ?? all.sentinel.name) === undefined) {
+      return malformed("REDIS_SENTINEL_NAME", "the name by which the Sentinels know the master")
     }
-    if (nodes !== undefined) {
-      return Effect.succeed({ ...settings, cluster: { nodes, readFrom: cluster.readFrom, natMap } })
-    }
-    if (sentinels === undefined) return Effect.succeed(settings)
-    if (name === undefined) return malformed("REDIS_SENTINEL_NAME", "the name by which the Sentinels know the master")
-    return Effect.succeed({
-      ...settings,
-      sentinel: {
-        name,
-        nodes: sentinels,
-        natMap,
-        username: sentinel.username === undefined ? undefined : Redacted.value(sentinel.username),
-        password: sentinel.password,
-        tls: sentinel.tls === true || (url?.sentinel !== undefined && url.tls === true) ? material : false
-      }
-    })
+    const problem = unused(all)
+    return problem === undefined ? Effect.succeed(settingsFrom(all)) : refused(problem)
   })
 )
 

@@ -139,7 +139,40 @@ describe("RedisConfig.config", () => {
       const both = yield* Effect.exit(
         read({ REDIS_SENTINELS: "s1", REDIS_SENTINEL_NAME: "a", REDIS_CLUSTER_NODES: "h1" })
       )
-      assert.match(String(both), /either a Cluster or Sentinels/)
+      assert.match(String(both), /REDIS_CLUSTER_NODES and REDIS_SENTINELS are set/)
+    }))
+
+  it.effect.each<[string, Env]>([
+    ["REDIS_CLUSTER_NODES", { REDIS_URL: "redis://h", REDIS_CLUSTER_NODES: "h1,h2" }],
+    ["REDIS_CLUSTER_NODES", { REDIS_URL: "redis://s1,s2?sentinel=main", REDIS_CLUSTER_NODES: "h1,h2" }],
+    ["REDIS_READ_FROM", { REDIS_HOST: "h", REDIS_READ_FROM: "replica" }],
+    ["REDIS_READ_FROM", { REDIS_URL: "redis://s1?sentinel=main", REDIS_READ_FROM: "replica" }],
+    ["REDIS_SENTINELS", { REDIS_URL: "redis://h", REDIS_SENTINELS: "s1", REDIS_SENTINEL_NAME: "main" }],
+    ["REDIS_SENTINELS", { REDIS_URL: "redis://h1,h2", REDIS_SENTINELS: "s1", REDIS_SENTINEL_NAME: "main" }],
+    ...["NAME", "USERNAME", "PASSWORD"].map((one): [string, Env] => [`REDIS_SENTINEL_${one}`, {
+      REDIS_URL: "redis://h1,h2",
+      [`REDIS_SENTINEL_${one}`]: marker
+    }]),
+    ["REDIS_SENTINEL_TLS", { REDIS_HOST: "h", REDIS_SENTINEL_TLS: "true" }],
+    ["REDIS_NAT_MAP", { REDIS_URL: "redis://h", REDIS_NAT_MAP: "a:1=b:2" }],
+    ["REDIS_HOST", { REDIS_HOST: marker, REDIS_CLUSTER_NODES: "h1" }],
+    ["REDIS_HOST", { REDIS_HOST: marker, REDIS_SENTINELS: "s1", REDIS_SENTINEL_NAME: "main" }],
+    ...["CA", "CERT", "KEY"].map((one): [string, Env] => [`REDIS_TLS_${one}`, {
+      REDIS_URL: "redis://h",
+      [`REDIS_TLS_${one}`]: `-----BEGIN ${marker}`
+    }]),
+    ["REDIS_TLS_SERVERNAME", { REDIS_HOST: "h", REDIS_TLS_SERVERNAME: marker }]
+  ])("refuses %s where it would be of no use: %o", ([name, env]) =>
+    Effect.gen(function*() {
+      const exit = yield* Effect.exit(read(env))
+      assert.match(String(exit), new RegExp(`${name} is set, and `))
+      assert.notInclude(inspect(exit, { depth: 20 }), marker)
+    }))
+
+  it.effect("keeps certificates for later while TLS is off on purpose", () =>
+    Effect.gen(function*() {
+      const settings = yield* read({ REDIS_HOST: "h", REDIS_TLS: "false", REDIS_TLS_SERVERNAME: "redis.internal" })
+      assert.deepStrictEqual(shown(settings), { host: "h", tls: false })
     }))
 
   it.effect("needs none", () =>

@@ -163,17 +163,23 @@ describe("Services, clients, layers and settings", () => {
         tls: { certs, clients: "required" },
         acl: ["default off", `app on >${password} ~* &* +@all`]
       })
-      const settings = yield* RedisConfig.config.pipe(
-        Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({
-          REDIS_URL: `rediss://app:${password}@${server.host}:${server.tlsPort}`,
-          REDIS_SENTINEL_PASSWORD: password,
-          REDIS_TLS_CA: certs.ca,
-          REDIS_TLS_CERT: certs.client.cert,
-          REDIS_TLS_KEY: certs.client.key
-        })))
-      )
-      recorder.show("settings", settings)
       const url = `rediss://app:${password}@${server.host}:${server.tlsPort}`
+      const read = (env: Readonly<Record<string, string>>) =>
+        Effect.provide(
+          RedisConfig.config,
+          ConfigProvider.layer(ConfigProvider.fromUnknown({
+            REDIS_TLS_CA: certs.ca,
+            REDIS_TLS_CERT: certs.client.cert,
+            REDIS_TLS_KEY: certs.client.key,
+            ...env
+          }))
+        )
+      const settings = yield* read({ REDIS_URL: url })
+      recorder.show("settings", settings)
+      recorder.show(
+        "Sentinels' settings",
+        yield* read({ REDIS_URL: `${url}?sentinel=main`, REDIS_SENTINEL_PASSWORD: password })
+      )
       const redis = Redis.layer({ url, tls: { ...(settings.tls as RedisConfig.TlsSettings) } })
       const services = Layer.mergeAll(
         PubSubLive,
