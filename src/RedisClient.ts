@@ -72,7 +72,7 @@ export class RedisClient extends Context.Service<RedisClient, {
   readonly servers: Effect.Effect<ReadonlyArray<ServerHandle>, RedisError>
   /**
    * Sends many commands at once. Each has its own result; they are not atomic. In a Cluster, each goes to the server of
-   * its keys.
+   * its keys, and has a failure of its own when that one is away; where there is one server, all fail then.
    */
   readonly pipeline: (
     build: (pipeline: ChainableCommander) => ChainableCommander

@@ -140,7 +140,9 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
         if (node.connection.calls.reroute() > 0) return
         clearInterval(retired.get(node))
         retired.delete(node)
-        const leaves = Effect.runPromise(Scope.close(node.scope, Exit.void)).then(() => void leaving.delete(leaves))
+        const leaves = Effect.runPromiseWith(context)(Scope.close(node.scope, Exit.void)).then(() =>
+          void leaving.delete(leaves)
+        )
         leaving.add(leaves)
       }
       retired.set(node, setInterval(close, idleLookMillis))

@@ -1,35 +1,9 @@
 /** Whoever holds jobs of one queue: claims them, keeps their leases, and settles them. */
 import { Effect } from "effect"
 import type { RedisError } from "../RedisError.ts"
+import { type Held, makeHeldJobs, type OnEnd } from "./heldJobs.ts"
 import { monotonicMillis } from "./monotonic.ts"
 import type { Acknowledgement, Claim, Letter, QueueStore, Report, StepReply } from "./queueEngine.ts"
-
-/** Jobs that were claimed together. */
-interface Batch {
-  readonly token: number
-  /** Until when the lease surely lasts, in monotonic time: counted from before the last step that gave it was sent. */
-  leaseUntil: number
-  /** How many of its jobs are held, and how many of those have nothing to report yet. */
-  held: number
-  open: number
-}
-
-/** A job that is held. */
-export interface Held {
-  readonly claim: Claim
-  readonly batch: Batch
-  /** Called when the lease is lost, or the job is to be cancelled. */
-  onEnd: OnEnd
-  /** What is to be reported; the job is no longer held once that has been taken. */
-  report: Report | undefined
-  /** The report may have been taken already, as a reply was lost. */
-  mayBeReported: boolean
-  /** Told when the report was taken, or refused. */
-  onReported: Array<(taken: boolean) => void> | undefined
-}
-
-export type HoldEnd = { readonly kind: "lost" } | { readonly kind: "cancelled"; readonly reason: string }
-export type OnEnd = (why: HoldEnd) => void
 
 /** What one process holds of one queue. */
 export interface Holder {
@@ -68,9 +42,6 @@ const reportsAtMost = 500
 /** How long results are together that go with one step, unless a single one is longer: they hold up the server. */
 const reportCharacters = 4 * 1024 * 1024
 
-/** How many claims that were given up are remembered. */
-const lostAtMost = 1000
-
 // Later than this no date can be written; a sum of two such is still a whole number.
 const maxDelayMillis = 4e15
 
@@ -82,8 +53,6 @@ const sound = (report: Report): Report =>
 
 const lengthOf = (report: Report): number =>
   "outcome" in report ? report.outcome.length : report.kind === "retry" ? report.failure.length : 0
-
-const noOne: OnEnd = () => {}
 
 let holders = 0
 
@@ -99,10 +68,8 @@ export const makeHolder = (
   mayTakeLastChance: () => boolean = () => true
 ): Holder => {
   const owner = `${inbox} ${++holders} ${leaseMillis}`
-  const held = new Map<string, Held>()
-  const batches = new Map<number, Batch>()
-  // Tokens of claims that were given up. One may be told of again; its job may still be ending here.
-  const lost = new Set<number>()
+  let onFirst: (() => void) | undefined
+  const jobs = makeHeldJobs(store.maxCrashes, receive, () => onFirst?.())
   let settled: Array<Held> = []
   // Cancellations of jobs that are not held, or not yet: they may overtake the reply that brings the job.
   const early = new Map<string, { readonly reason: string; readonly after: number }>()
@@ -113,12 +80,9 @@ export const makeHolder = (
   let number = 0
   let answered = 0
   let underWay = 0
-  /** How many jobs it holds that will be dead letters if it dies. */
-  let lastChances = 0
-  /** The request that may bring one. */
+  /** The request that may bring a job that will be a dead letter if this process dies. */
   let lastChanceAskedBy: number | undefined
   let beatDue = false
-  let onFirst: (() => void) | undefined
 
   const takeSettled = () => {
     let count = 0
@@ -132,52 +96,10 @@ export const makeHolder = (
     settled = taken.splice(count)
     return taken
   }
-  const hasLastChance = () => lastChances > 0 || lastChanceAskedBy !== undefined
-  const isLastChance = ({ record }: Claim) =>
-    record !== undefined && record.crashes > 0 && record.crashes + 1 >= store.maxCrashes
-  const forget = (job: Held) => {
-    if (isLastChance(job.claim)) lastChances--
-    if (held.get(job.claim.id) === job) held.delete(job.claim.id)
-    if (--job.batch.held === 0) batches.delete(job.batch.token)
-    if (job.report === undefined) job.batch.open--
-  }
-  const drop = (job: Held, taken: boolean) => {
-    forget(job)
-    if (job.onReported !== undefined) { for (const tell of job.onReported) tell(taken) }
-  }
-  const lose = (job: Held) => {
-    forget(job)
-    lost.add(job.claim.token)
-    if (lost.size > lostAtMost) lost.delete(lost.values().next().value!)
-    job.onEnd({ kind: "lost" })
-  }
-  const loseAll = (token: number) => {
-    for (const job of [...held.values()]) if (job.batch.token === token && job.report === undefined) lose(job)
-  }
+  const hasLastChance = () => jobs.hasLastChance() || lastChanceAskedBy !== undefined
   const accept = (claim: Claim, leaseUntil: number) => {
-    const before = held.get(claim.id)
-    if (before?.claim.token === claim.token || lost.has(claim.token)) return
-    if (before !== undefined && before.report === undefined) lose(before)
-    let batch = batches.get(claim.token)
-    if (batch === undefined) {
-      batch = { token: claim.token, leaseUntil, held: 0, open: 0 }
-      batches.set(claim.token, batch)
-    }
-    batch.held++
-    batch.open++
-    const job: Held = { claim, batch, onEnd: noOne, report: undefined, mayBeReported: false, onReported: undefined }
-    // Before `receive`: a job that nobody can run is settled there.
-    held.set(claim.id, job)
-    if (isLastChance(claim)) lastChances++
-    onFirst?.()
-    job.onEnd = receive(claim)
-    const wish = early.size === 0 ? undefined : early.get(claim.id)
-    if (wish !== undefined) end(claim.id, wish.reason)
-  }
-  const end = (id: string, reason: string) => {
-    const job = held.get(id)
-    // What has ended, and is not known to have been reported, is beyond that.
-    if (job !== undefined && job.report === undefined) job.onEnd({ kind: "cancelled", reason })
+    const wish = jobs.accept(claim, leaseUntil) && early.size > 0 ? early.get(claim.id) : undefined
+    if (wish !== undefined) jobs.end(claim.id, wish.reason)
   }
   const forgetOldRequests = (now: number) => {
     // Whatever they brought has passed its lease.
@@ -186,8 +108,9 @@ export const makeHolder = (
 
   return {
     owner,
-    held,
+    held: jobs.byId,
     hasLastChance,
+    giveUpLate: jobs.giveUpLate,
     reports: () => settled.length + (beatDue ? 1 : 0),
     isDue: () => beatDue,
     step: (want, ahead, sleepMillis) =>
@@ -196,7 +119,7 @@ export const makeHolder = (
           const sentAt = monotonicMillis(clock)
           const mine = ++number
           const ended = takeSettled()
-          const extended = beatDue ? [...batches.values()].filter(({ open }) => open > 0) : []
+          const extended = beatDue ? jobs.openBatches() : []
           beatDue = false
           const asked = [...unheard.keys()]
           const sleeps = want > 0 && sleepMillis > 0
@@ -252,12 +175,12 @@ export const makeHolder = (
                 const job = ended[i]!
                 // A job that was given back, and is not ours, has been given back.
                 const taken = refused?.has(i) !== true || (job.mayBeReported && job.report!.kind === "release")
-                drop(job, taken)
+                jobs.drop(job, taken)
               }
               for (const batch of extended) batch.leaseUntil = sentAt + leaseMillis
-              for (const token of reply.lost) loseAll(token)
+              for (const token of reply.lost) jobs.loseAll(token)
               for (const claim of reply.claims) accept(claim, sentAt + leaseMillis)
-              for (const { id, reason } of reply.cancels) end(id, reason)
+              for (const { id, reason } of reply.cancels) jobs.end(id, reason)
               // Replies come in the order of calls.
               for (const [id, { after }] of early) if (after <= mine) early.delete(id)
               return Effect.succeed(reply)
@@ -282,7 +205,7 @@ export const makeHolder = (
         }))
     }),
     settle: (id, token, report, onReported) => {
-      const job = held.get(id)
+      const job = jobs.byId.get(id)
       if (
         job === undefined || job.claim.token !== token ||
         (job.report !== undefined && job.report.kind !== report.kind)
@@ -292,19 +215,15 @@ export const makeHolder = (
       }
       if (onReported !== undefined) (job.onReported ??= []).push(onReported)
       if (job.report !== undefined) return
-      job.report = sound(report)
-      job.batch.open--
+      jobs.report(job, sound(report))
       settled.push(job)
     },
     cancel: (id, reason) => {
-      if (held.has(id)) end(id, reason)
+      if (jobs.byId.has(id)) jobs.end(id, reason)
       else if (underWay > 0) early.set(id, { reason, after: number })
     },
-    giveUpLate: (now) => {
-      for (const batch of [...batches.values()]) if (batch.open > 0 && now >= batch.leaseUntil) loseAll(batch.token)
-    },
     askSoon: () => {
-      beatDue ||= held.size > 0
+      beatDue ||= jobs.byId.size > 0
     },
     keep: (report, onBlocked) =>
       Effect.clockWith((clock) => {
@@ -312,7 +231,7 @@ export const makeHolder = (
         const rest: Effect.Effect<void> = Effect.suspend(() => {
           due = 0
           // With nothing to keep there is nothing to do, for however long.
-          if (held.size === 0) {
+          if (jobs.byId.size === 0) {
             return Effect.callback<void>((resume) => {
               onFirst = () => {
                 onFirst = undefined
@@ -322,20 +241,15 @@ export const makeHolder = (
           }
           const now = monotonicMillis(clock)
           let millis = leaseMillis / 3
-          for (const batch of batches.values()) {
-            if (batch.open > 0) millis = Math.min(millis, batch.leaseUntil - now)
-          }
+          for (const { leaseUntil } of jobs.openBatches()) millis = Math.min(millis, leaseUntil - now)
           due = now + Math.max(1, millis)
           return Effect.sleep(Math.max(1, millis))
         })
         const beat = Effect.suspend(() => {
           const now = monotonicMillis(clock)
           if (due !== 0 && now - due > leaseMillis / 3) onBlocked?.(now - due)
-          for (const batch of [...batches.values()]) {
-            if (batch.open === 0) continue
-            if (now < batch.leaseUntil) beatDue = true
-            else loseAll(batch.token)
-          }
+          jobs.giveUpLate(now)
+          beatDue ||= jobs.openBatches().length > 0
           return beatDue ? report : Effect.void
         })
         return Effect.forever(Effect.andThen(rest, beat))

@@ -6,8 +6,9 @@ import type { TakenJob } from "../JobInfo.ts"
 import { InvalidInput, type RedisError } from "../RedisError.ts"
 import { compile, type CompiledJob } from "./compiledJob.ts"
 import { finiteMillis, notWaitable, waitableMillis } from "./duration.ts"
+import type { OnEnd } from "./heldJobs.ts"
 import { failed, hopeless, succeeded, typedFailure, unknownKindMillis } from "./jobAttempt.ts"
-import { type Holder, makeHolder, type OnEnd } from "./jobHolder.ts"
+import { type Holder, makeHolder } from "./jobHolder.ts"
 import { monotonicMillis } from "./monotonic.ts"
 import type { Claim, QueueEngine, QueueStore, Report } from "./queueEngine.ts"
 import { openQueue } from "./queueOpening.ts"
@@ -158,7 +159,7 @@ const take = <Name extends string, P, A, E>(
           else failure ??= claimed.failure
         }
         // A server that is away keeps its own partitions only.
-        return failure !== undefined && taken.length === 0 ? yield* Effect.fail(failure) : nextMillis
+        return failure !== undefined && taken.length === 0 ? yield* failure : nextMillis
       })
 
     const clock = yield* Clock.Clock

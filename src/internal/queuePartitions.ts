@@ -102,13 +102,15 @@ const locateAway = (queue: Queue, id: string) => {
 
 /** Changes a job, wherever it is. */
 export const changeJob = (queue: Queue, id: string, change: Change): Effect.Effect<ChangeReply, RedisError> =>
-  Effect.flatMap(homeOf(queue, id).change(id, change), (reply) =>
-    reply !== "unchanged" || queue.partitions.length === 1
-      ? Effect.succeed(reply)
-      : Effect.flatMap(
+  Effect.filterOrElse(
+    homeOf(queue, id).change(id, change),
+    (reply) => reply !== "unchanged" || queue.partitions.length === 1,
+    (reply) =>
+      Effect.flatMap(
         locateAway(queue, id),
         (found) => found === undefined ? Effect.succeed(reply) : found.store.change(id, change)
-      ))
+      )
+  )
 
 /** Pauses or resumes all partitions: those that can be reached, also when another one cannot. */
 export const setPaused = (queue: Queue, paused: boolean): Effect.Effect<void, RedisError> =>

@@ -92,7 +92,7 @@ const makeShards = (
           const server = sharding.serverOf(post.slot)
           const late = performance.now() >= until
           if (server === undefined) {
-            if (late) return yield* Effect.fail(unserved())
+            if (late) return yield* unserved()
           } else {
             const scope = yield* Scope.make()
             const { onMessage, onLost } = post.listener
@@ -122,12 +122,12 @@ const makeShards = (
               post.server = server
               return scope
             }
-            if (late || attempt.failure.reason !== "cluster-down") return yield* Effect.fail(attempt.failure)
+            if (late || attempt.failure.reason !== "cluster-down") return yield* attempt.failure
           }
           sharding.outdated()
           yield* pause
         }
-        return yield* Effect.fail(unserved())
+        return yield* unserved()
       })
 
     // By whichever comes first: the acknowledgement, or a message right behind it.

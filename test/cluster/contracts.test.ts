@@ -7,7 +7,7 @@ import { sharedClusterNodes } from "../support/sharedRedis.ts"
 
 let settings: RedisSettings = {}
 beforeAll(async () => {
-  settings = { cluster: { nodes: await Effect.runPromise(sharedClusterNodes()) } }
+  settings = { cluster: { nodes: await Effect.runPromise(sharedClusterNodes) } }
 }, 30_000)
 
 contracts("cluster", () => settings)

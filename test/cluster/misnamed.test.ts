@@ -19,7 +19,7 @@ const reasonsOn = (settings: RedisSettings) =>
 describe("Redis that is not what the settings say", () => {
   it.live("is one of a Cluster's, named as a server", () =>
     Effect.gen(function*() {
-      const [node] = yield* sharedClusterNodes()
+      const [node] = yield* sharedClusterNodes
       assert.match(yield* reasonsOn(node!), /^degraded; .*it is one of a Cluster's/)
       const client = yield* Layer.build(RedisClient.layer(node))
       const calls = yield* Effect.forEach(
@@ -38,7 +38,7 @@ describe("Redis that is not what the settings say", () => {
         yield* refusal({ cluster: { nodes: [{ host: hostname, port: Number(port) }] } }),
         /without \?cluster=true/
       )
-      const { nodes } = yield* sharedSentinels()
+      const { nodes } = yield* sharedSentinels
       assert.match(yield* refusal({ cluster: { nodes } }), /is it a Sentinel\?/)
     }))
 
@@ -47,7 +47,7 @@ describe("Redis that is not what the settings say", () => {
       const { hostname, port } = new URL(sharedRedisUrl())
       const nodes = [{ host: hostname, port: Number(port) }]
       assert.match(yield* refusal({ sentinel: { name: "main", nodes } }), /is it a Sentinel\?/)
-      const sentinels = yield* sharedSentinels()
+      const sentinels = yield* sharedSentinels
       assert.match(yield* reasonsOn(sentinels.nodes[0]!), /^degraded; .*it is a Sentinel/)
     }))
 })

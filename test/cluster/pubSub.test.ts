@@ -116,6 +116,8 @@ describe("A channel", () => {
         // Its slots go to another; then everybody forgets it, and it everybody.
         const [heir, other] = others
         const slots = Array.from({ length: 16_384 }, (_, slot) => slot)
+        // Whoever has the highest epoch is believed, also while the others still say that those slots are theirs.
+        yield* heir!.cli("CLUSTER", "BUMPEPOCH")
         for (const node of [heir!, left, other!]) {
           const server = (yield* all.client.servers).find(({ address }) => address.endsWith(`:${node.port}`))!
           yield* server.use("setslot", (redis) =>

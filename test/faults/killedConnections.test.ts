@@ -53,7 +53,7 @@ const typed = <A>(self: Effect.Effect<A, unknown>): Effect.Effect<Option.Option<
       assert.deepInclude(error, { _tag: "RedisError" })
       return Effect.succeed(Option.none<A>())
     },
-    onSuccess: (value) => Effect.succeed(Option.some(value))
+    onSuccess: (value) => Effect.succeedSome(value)
   })
 
 describe("Connections that are killed again and again", () => {

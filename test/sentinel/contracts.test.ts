@@ -7,7 +7,7 @@ import { sharedSentinels } from "../support/sharedRedis.ts"
 
 let settings: RedisSettings = {}
 beforeAll(async () => {
-  settings = { sentinel: await Effect.runPromise(sharedSentinels()) }
+  settings = { sentinel: await Effect.runPromise(sharedSentinels) }
 }, 30_000)
 
 contracts("sentinel", () => settings)

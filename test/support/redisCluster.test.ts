@@ -150,7 +150,7 @@ describe("RedisCluster", () => {
 describe("sharedClusterNodes", () => {
   it.effect("are the same for all who ask, and up", () =>
     Effect.gen(function*() {
-      const [nodes, again] = yield* Effect.all([sharedClusterNodes(), sharedClusterNodes()], {
+      const [nodes, again] = yield* Effect.all([sharedClusterNodes, sharedClusterNodes], {
         concurrency: "unbounded"
       })
       assert.lengthOf(nodes, 6)

@@ -130,7 +130,7 @@ describe("RedisSentinel", () => {
 describe("sharedSentinels", () => {
   it.effect("are the same for all who ask, and up", () =>
     Effect.gen(function*() {
-      const [shared, again] = yield* Effect.all([sharedSentinels(), sharedSentinels()], { concurrency: "unbounded" })
+      const [shared, again] = yield* Effect.all([sharedSentinels, sharedSentinels], { concurrency: "unbounded" })
       assert.deepStrictEqual(shared, again)
       assert.lengthOf(shared.nodes, 3)
       for (const { port } of shared.nodes) {

@@ -30,18 +30,18 @@ export const sharedRedisUrl = (): string => {
   return url
 }
 
-/** The nodes of a Cluster of three masters with a replica each. The first to ask for it waits about two seconds. */
-export const sharedClusterNodes = (): Effect.Effect<SharedServers["cluster"]> => shared("cluster")
-
-/** Three Sentinels, and what they call the master that they watch, which has one replica. */
-export const sharedSentinels = (): Effect.Effect<SharedServers["sentinels"]> => shared("sentinels")
-
 const shared = <Name extends keyof SharedServers>(name: Name) =>
   Effect.promise(() => {
     const port: number | undefined = inject("sharedServersPort")
     if (port === undefined) throw new Error("vitest.config.ts does not name test/support/globalSetup.ts")
     return obtain(port, name) as Promise<SharedServers[Name]>
   })
+
+/** The nodes of a Cluster of three masters with a replica each. The first to ask for it waits about two seconds. */
+export const sharedClusterNodes: Effect.Effect<SharedServers["cluster"]> = shared("cluster")
+
+/** Three Sentinels, and what they call the master that they watch, which has one replica. */
+export const sharedSentinels: Effect.Effect<SharedServers["sentinels"]> = shared("sentinels")
 
 /** A namespace that no other suite uses. Nobody cleans it up: the server keeps nothing beyond the run. */
 export const uniqueNamespace = (): string => `t-${randomUUID()}`

@@ -136,6 +136,7 @@ export const enqueueing: Part = (it, engine) => {
       yield* queue.enqueue(Text, "two hours", { at: now + Duration.toMillis("2 hours") })
       const hour = yield* queue.enqueue(Text, "one hour", { delay: "1 hour" })
       yield* queue.enqueue(Text, "no delay", { delay: 0 })
+      yield* untilLength(seen, 1)
       yield* queue.enqueue(Text, "long ago", { at: 0 })
       yield* untilLength(seen, 2)
       assert.deepStrictEqual(seen, ["no delay", "long ago"])
