@@ -28,7 +28,8 @@ export interface UseOptions {
 export interface ScriptOptions extends Omit<UseOptions, "key"> {
   /**
    * Has it wait until so many replicas have what it wrote, on a connection for such writes; fails as `not-replicated` when
-   * they do not in time, though the script ran. Default: it does not wait.
+   * they do not in time, though the script ran. The script's first key is marked for it: `<key>:@wait` is written, and
+   * expires within a second. Default: it does not wait.
    */
   readonly replicas?: ReplicaOptions | undefined
 }

@@ -6,7 +6,10 @@ import * as Job from "../src/Job.ts"
 import { JobQueue } from "../src/JobQueue.ts"
 import { RedisClient } from "../src/RedisClient.ts"
 import type { RedisError } from "../src/RedisError.ts"
+import * as RedisScript from "../src/RedisScript.ts"
+import { slotOf } from "./support/clusterSlot.ts"
 import { RedisServer } from "./support/redisServer.ts"
+import { sharedClusterNodes, uniqueNamespace } from "./support/sharedRedis.ts"
 
 const Mail = Job.make("mail", { payload: Schema.String })
 
@@ -128,4 +131,93 @@ describe("With replicas to wait for", () => {
         }
       })
   )
+})
+
+const Count = RedisScript.make({
+  name: "test.count",
+  keys: ["counter"],
+  result: Schema.Finite,
+  lua: `return redis.call("INCR", counter)`
+})
+
+const Keyless = RedisScript.make({ name: "test.count", keys: [], result: Schema.Finite, lua: "return 1" })
+
+type Logged = readonly [
+  id: number,
+  at: number,
+  micros: number,
+  command: ReadonlyArray<string>,
+  from: string,
+  name: string
+]
+
+/** What came over the connection for writes that wait, since it was asked last; not WAIT, which is logged only if it need not. */
+const sent = (master: RedisServer) =>
+  Effect.gen(function*() {
+    const log = (yield* master.cli("SLOWLOG", "GET", 100)) as unknown as ReadonlyArray<Logged>
+    yield* master.cli("SLOWLOG", "RESET")
+    return log.toReversed().filter(([, , , [command], , name]) => name === "app:durable" && command !== "wait")
+      .map(([, , , command]) => command)
+  })
+
+describe("A script that waits for replicas", () => {
+  it.live("marks, until it forgets it by itself, a key in the namespace and hash slot of its own", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const { client, master } = yield* start
+      yield* client.script(Count, { counter: "known" }, { replicas: { count: 1, within: "5 seconds" } })
+      yield* master.cli("CONFIG", "SET", "slowlog-log-slower-than", 0)
+      yield* sent(master)
+      const keys = ["app:counter", "app:a:{b}:c", "app:a b%7D", "app:ä:{€}", "@shared:lock:{a}:token", "counter", 5]
+      for (const counter of keys) {
+        const key = String(counter)
+        const count = client.script(Count, { counter }, { replicas: { count: 1, within: "5 seconds" } })
+        assert.strictEqual(yield* count, 1)
+        const [script, mark, ...more] = yield* sent(master)
+        assert.deepStrictEqual(script?.slice(2), ["1", key])
+        const [, at = "", , ...expiry] = mark!
+        assert.deepStrictEqual(mark, ["set", at, "", ...expiry])
+        assert.notStrictEqual(at, key)
+        assert.strictEqual(slotOf(at), slotOf(key))
+        assert.isTrue(at.startsWith(key.slice(0, key.indexOf(":") + 1)), at)
+        assert.deepStrictEqual(expiry, ["PX", "1000"])
+        assert.deepStrictEqual(more, [])
+      }
+    })))
+
+  it.live("is refused, and nothing is sent, when its key leaves no place for the mark", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const master = yield* RedisServer.start()
+      const { script } = Context.get(yield* Layer.build(RedisClient.layer({ url: master.url })), RedisClient)
+      yield* master.cli("CONFIG", "RESETSTAT")
+      const options = { replicas: { count: 1, within: "100 millis" } } as const
+      const braces = ["app:a{b", "app:a}b", "app:{}a", "app:{}{a}", "app:a}{b", "{", "}", "{}", ""]
+      const refused = [
+        script(Keyless, {}, options),
+        script(Count, { counter: Buffer.from("app:{a}") }, options),
+        ...braces.map((counter) => script(Count, { counter }, options))
+      ]
+      for (const each of refused) {
+        const error = yield* Effect.flip(each)
+        assert.deepInclude(error, { _tag: "RedisError", command: "test.count", outcome: "NotSent" })
+        assert.match(error.detail, /takes a key, whose braces are a hash tag/)
+      }
+      assert.notMatch(String(yield* master.cli("INFO", "commandstats")), /cmdstat_(eval|evalsha|set|wait):/)
+      assert.strictEqual(yield* master.cli("DBSIZE"), 0)
+    })))
+
+  it.live("finds its mark's place in a Cluster, wherever its key is", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const cluster = { nodes: yield* sharedClusterNodes }
+      const context = yield* Layer.build(RedisClient.layer({ cluster, namespace: uniqueNamespace() }))
+      const { key, script } = Context.get(context, RedisClient)
+      const counters = Array.from({ length: 12 }, (_, i) => key(i % 2 === 0 ? `counter ${i}` : `{${i}}:counter`))
+      const counts = yield* Effect.forEach(counters, (counter) =>
+        script(Count, { counter }, { replicas: { count: 1, within: "5 seconds" } }), { concurrency: "unbounded" })
+      assert.deepStrictEqual(
+        counts,
+        counters.map(() =>
+          1
+        )
+      )
+    })))
 })

@@ -100,7 +100,7 @@ const acknowledgedBy = (client: Client, { count, within }: ReplicaWait, key: str
 
 /** In the same slot, and in the same namespace. */
 export const markFor = (key: string): string =>
-  key.includes("{") ? `${key}:wait` : `${key.slice(0, key.indexOf(":") + 1)}{${key}}:wait`
+  key.includes("{") ? `${key}:@wait` : `${key.slice(0, key.indexOf(":") + 1)}{${key}}:@wait`
 
 /** The reply, if as many replicas as were wanted have acknowledged. */
 export const requireReplicas = <A>(
