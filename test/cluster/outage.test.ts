@@ -106,7 +106,7 @@ describe("Slots that nobody has", () => {
       const report = yield* health.check
       assert.strictEqual(report.status, "unhealthy")
       assert.include(report.reasons.join("\n"), "not all hash slots are served")
-      const refused = yield* Effect.flip(Effect.scoped(connectTo(all, { connectTimeout: "300 millis" })))
+      const refused = yield* Effect.flip(Effect.scoped(connectTo(all, { connectTimeout: "1 second" })))
       assert.deepInclude(refused, { reason: "cluster-down", outcome: "NotSent" })
       const waiting = yield* Effect.forkChild(
         client.use("incr", (redis) => redis.incr(here), { timeout: "10 seconds" })

@@ -319,10 +319,10 @@ describe("A server that cannot be used", () => {
       yield* server.cli("CONFIG", "SET", "key-load-delay", 2000)
       const reload = yield* Effect.forkChild(server.cli("DEBUG", "RELOAD"), { startImmediately: true })
       yield* until(Effect.map(server.cli("INFO", "persistence"), (info) => /loading:1/.test(String(info))))
-      const late = yield* refusal({ url: server.url, connectTimeout: "60 millis" })
+      const late = yield* refusal({ url: server.url, connectTimeout: "250 millis" })
       assert.deepInclude(late, { command: "connect", reason: "loading", outcome: "Rejected" })
       // On a connection that was there before: refused each time, and so surely not run.
-      const refused = yield* Effect.flip(use("incr", (raw) => raw.incr("n"), { timeout: "45 millis" }))
+      const refused = yield* Effect.flip(use("incr", (raw) => raw.incr("n"), { timeout: "150 millis" }))
       assert.deepInclude(refused, { command: "incr", reason: "loading", outcome: "Rejected" })
       const patient = yield* Effect.forkChild(Effect.scoped(Effect.flatMap(build({ url: server.url }), incr)))
       const waiting = yield* Effect.forkChild(incr(client), { startImmediately: true })

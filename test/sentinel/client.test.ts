@@ -110,7 +110,7 @@ describe("The master is found", () => {
       const server = yield* RedisServer.start({ args: ["--replicaof", other.host, String(other.port)] })
       const sentinel = yield* loneSentinel(server)
       const settings: RedisSettings = { sentinel: { name: "main", nodes: [sentinel] } }
-      const error = yield* refusal({ ...settings, connectTimeout: "300 millis" })
+      const error = yield* refusal({ ...settings, connectTimeout: "1 second" })
       assert.deepInclude(error, { reason: "read-only", outcome: "NotSent" })
       const client = yield* Effect.forkChild(build(settings))
       const writing = yield* Effect.forkChild(
@@ -144,7 +144,7 @@ describe("A client of a library's own", () => {
   it.live("fails in time when no Sentinel answers", () =>
     Effect.gen(function*() {
       const deployment = yield* start
-      const client = yield* build({ ...through(deployment), connectTimeout: "300 millis" })
+      const client = yield* build({ ...through(deployment), connectTimeout: "1 second" })
       for (const sentinel of deployment.sentinels) yield* sentinel.pause
       const error = yield* Effect.flip(client.duplicate())
       assert.deepInclude(error, { command: "duplicate", reason: "timeout", outcome: "NotSent" })
