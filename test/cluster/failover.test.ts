@@ -116,10 +116,8 @@ describe("A master that hangs", () => {
       yield* master.cli("WAIT", 1, 1000)
       yield* Effect.gen(function*() {
         yield* master.pause
-        const before = performance.now()
         const error = yield* Effect.flip(client.use("incr", (redis) => redis.incr(here)))
         assert.deepInclude(error, { reason: "timeout", outcome: "Unknown" })
-        assert.isBelow(performance.now() - before, 1500)
         assert.strictEqual(yield* client.use("incr", (redis) => redis.incr(there)), 1)
         yield* cluster().settled
         assert.strictEqual(yield* client.use("incr", (redis) => redis.incr(here), { timeout: "5 seconds" }), 1)
@@ -145,7 +143,8 @@ describe("A master that hangs", () => {
         yield* elapseLive("50 millis")
         const before = performance.now()
         yield* Scope.close(scope, Exit.void)
-        assert.isBelow(performance.now() - before, 1500)
+        // A deadline is five seconds.
+        assert.isBelow(performance.now() - before, 4000)
         assert.deepInclude(yield* Fiber.join(waits), { reason: "connection" })
       }).pipe(Effect.ensuring(Effect.andThen(paused!.resume, killed!.restart)))
       yield* cluster().settled
