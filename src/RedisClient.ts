@@ -1,6 +1,7 @@
 /** The scoped ioredis connection that every live service is built on. */
 import { Context, Duration, Effect, Layer, PubSub, Random, type Result, Scope, Semaphore, Stream } from "effect"
 import { type ChainableCommander, Cluster, type CommonRedisOptions, Redis as Client } from "ioredis"
+import { concealed } from "./internal/client.ts"
 import {
   addressOf,
   clusterOptions,
@@ -13,7 +14,7 @@ import {
   sentinelAddress
 } from "./internal/clientOptions.ts"
 import { clusterDeployment } from "./internal/clusterDeployment.ts"
-import { concealed, connect, type ConnectionState } from "./internal/connection.ts"
+import { connect, type ConnectionState } from "./internal/connection.ts"
 import type { Deployment, Open } from "./internal/deployment.ts"
 import { duplicate, duplicateCluster } from "./internal/duplicate.ts"
 import { credentialsFrom, locateBoth } from "./internal/endpoint.ts"
@@ -89,7 +90,10 @@ export class RedisClient extends Context.Service<RedisClient, {
    * be in one slot, or it fails as `cross-slot`.
    */
   readonly script: RunScript
-  /** A connection of one's own until the scope closes. Waits for a free one, and fails when there is none in time. */
+  /**
+   * A connection of one's own until the scope closes. Waits for a free one, and for the server while it is away, each as
+   * long as a call may take; fails when there is none in time.
+   */
   readonly reserve: Effect.Effect<ReservedClient, RedisError, Scope.Scope>
   /** `reserve`, in a Cluster to the server that has `key`, as it is sent. When the key moves, its calls fail as `cluster-down`. */
   readonly reserveFor: (key: string) => Effect.Effect<ReservedClient, RedisError, Scope.Scope>

@@ -43,6 +43,8 @@ export interface Cluster {
   readonly start: Calls["start"]
   /** Succeeds when all slots are served; fails with what is wrong, at the latest after the connect timeout. */
   readonly connected: Effect.Effect<void, RedisError>
+  /** `connected`, which waits for servers that refuse connections as long as a call does. */
+  readonly eventually: Effect.Effect<void, RedisError>
   /** The servers that have slots, by their names' order. */
   readonly masters: () => ReadonlyArray<Node>
   /** The server in charge of a slot, or any. */
@@ -124,6 +126,10 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
         if (closing) return
         look.within(0)
         judge()
+        // While nobody is known yet, whoever watches learns what stands in the way.
+        if (slots.places.size === 0 && !node.ready) {
+          options.onState({ _tag: "Disconnected", epoch, error: node.failure })
+        }
       }
       const connection = Effect.runSyncWith(context)(
         Scope.provide(options.open(place, { routing, onState: (state) => onState(state) }), scope)
@@ -219,30 +225,33 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
     options.onState({ _tag: "Connecting", epoch })
     for (const seed of options.seeds) nodeAt(seed)
 
-    const connected = Effect.callback<void, RedisError>((resume) => {
-      const done = (effect: Effect.Effect<void, RedisError>) => {
-        clearTimeout(late)
-        watchers.delete(check)
-        resume(effect)
-      }
-      const check = () => {
-        if (whole) return done(Effect.void)
-        const refusal = look.refusal()
-        if (refusal !== undefined) return done(Effect.fail(refusal))
-        const failures = [...nodes.values()].flatMap((node) => node.failure ?? [])
-        // One of them may be starting; not all of them.
-        const hopeless = failures.length === nodes.size && failures.every(({ reason }) => reason !== "loading")
-        if (slots.places.size === 0 && hopeless) done(Effect.fail(failures[0]!))
-      }
-      const late = setTimeout(() => done(Effect.fail(trouble())), options.connectTimeoutMillis)
-      watchers.add(check)
-      check()
-      return Effect.sync(() => done(Effect.void))
-    })
+    const connectedWithin = (millis: number, isPatient: boolean) =>
+      Effect.callback<void, RedisError>((resume) => {
+        const done = (effect: Effect.Effect<void, RedisError>) => {
+          clearTimeout(late)
+          watchers.delete(check)
+          resume(effect)
+        }
+        const check = () => {
+          if (whole) return done(Effect.void)
+          const refusal = look.refusal()
+          if (refusal !== undefined) return done(Effect.fail(refusal))
+          if (isPatient) return
+          const failures = [...nodes.values()].flatMap((node) => node.failure ?? [])
+          // One of them may be starting; not all of them.
+          const hopeless = failures.length === nodes.size && failures.every(({ reason }) => reason !== "loading")
+          if (slots.places.size === 0 && hopeless) done(Effect.fail(failures[0]!))
+        }
+        const late = setTimeout(() => done(Effect.fail(trouble())), millis)
+        watchers.add(check)
+        check()
+        return Effect.sync(() => done(Effect.void))
+      })
 
     return {
       start: (request) => (ownerOf(request) ?? nowhere).start(request),
-      connected,
+      connected: connectedWithin(options.connectTimeoutMillis, false),
+      eventually: connectedWithin(options.commandTimeoutMillis, true),
       masters,
       nodeOf,
       knows: (place) => slots.places.size === 0 || slots.places.has(nameOfPlace(place)),

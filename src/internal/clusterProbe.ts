@@ -1,12 +1,13 @@
 /** What the masters of a Cluster tell of themselves, as one. */
-import { type Duration, Effect, Scope, Stream } from "effect"
+import { type Duration, Effect, Option, Scope, Stream } from "effect"
 import type { RedisClient, Use } from "../RedisClient.ts"
 import {
   describeError,
   makeServerProbe,
   type RedisDetails,
   type RedisFindings,
-  type RedisLimits
+  type RedisLimits,
+  whySilent
 } from "./redisProbe.ts"
 import { parseInfo } from "./serverInfo.ts"
 
@@ -41,18 +42,23 @@ export const makeClusterProbe = (
     })
 
     return Effect.gen(function*() {
+      // At the start, nobody may be known yet.
+      const asked = yield* Effect.timeoutOption(Effect.result(probesNow), deadline)
       const [state] = yield* Stream.runCollect(Stream.take(client.states, 1))
       const reconnects = Math.max((state?.epoch ?? 0) - 1, 0)
-      const asked = yield* Effect.result(probesNow)
       const details: RedisDetails = {
         engine: "redis",
         connection: state?._tag === "Ready" ? "ready" : "connecting",
         reconnects
       }
-      if (asked._tag === "Failure") {
-        return { status: "unhealthy", reasons: [describeError(asked.failure)], details }
+      if (Option.isNone(asked)) {
+        const error = state?._tag === "Disconnected" ? state.error : undefined
+        return { status: "unhealthy", reasons: [whySilent({ error, state }, late)], details }
       }
-      const found = yield* Effect.all(asked.success, { concurrency: "unbounded" })
+      if (asked.value._tag === "Failure") {
+        return { status: "unhealthy", reasons: [describeError(asked.value.failure)], details }
+      }
+      const found = yield* Effect.all(asked.value.success, { concurrency: "unbounded" })
       const reasons = reasonsOf(found)
       const isWhole = state?._tag === "Ready"
       if (!isWhole) reasons.unshift("not all hash slots are served")

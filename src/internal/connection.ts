@@ -1,10 +1,10 @@
 /** Keeps one ioredis client connected: when it is ready, why it is not, and how it ends. */
-import { Effect, type Random, Redactable, type Scope } from "effect"
-import type { Cluster, Redis as Client } from "ioredis"
-import { inspect } from "node:util"
-import { RedisError } from "../RedisError.ts"
+import { Effect, type Random, type Scope } from "effect"
+import type { Redis as Client } from "ioredis"
+import { RedisError, type RedisErrorReason } from "../RedisError.ts"
 import type { Calls, Routing } from "./call.ts"
 import { makeCalls } from "./calls.ts"
+import { close, concealed } from "./client.ts"
 import type { Locate } from "./endpoint.ts"
 import { connectError, isReadOnly, isReply } from "./failure.ts"
 import type { WatchMaster } from "./place.ts"
@@ -22,6 +22,8 @@ export interface Connection {
   readonly calls: Calls
   /** Succeeds when the connection is ready; fails with what is wrong, at the latest after the connect timeout. */
   readonly connected: Effect.Effect<void, RedisError>
+  /** `connected`, which waits for a server that is away as long as a call does. */
+  readonly eventually: Effect.Effect<void, RedisError>
 }
 
 export interface ConnectionOptions {
@@ -42,7 +44,6 @@ export interface ConnectionOptions {
 }
 
 const loadingPauseMillis = 100
-const goodbyeMillis = 250
 
 interface State {
   epoch: number
@@ -79,35 +80,13 @@ export const connect = (
         options.onState({ _tag: "Closed", epoch: state.epoch })
       })
   ).pipe(
-    Effect.map(({ calls, client, state }): Connection => ({ client, calls, connected: awaitReady(state, options) }))
+    Effect.map(({ calls, client, state }): Connection => ({
+      client,
+      calls,
+      connected: awaitReady(state, options.connectTimeoutMillis, mending),
+      eventually: awaitReady(state, options.commandTimeoutMillis, passing)
+    }))
   )
-
-/** Ends a client for good, within a bounded time, whatever state it is in. */
-export const close = async (client: Client, politely: boolean): Promise<void> => {
-  if (politely && client.status === "ready") await settledWithin(client.quit(), goodbyeMillis)
-  client.disconnect()
-  // `disconnect` waits for the other side to close too, which a dead peer never does.
-  client.stream?.destroy()
-}
-
-/** Keeps the credentials in the client's options out of what `inspect`, `JSON.stringify` and Effect show of it. */
-export const concealed = <C extends Client | Cluster>(client: C): C => {
-  const shown = () => `Redis(${client.status})`
-  Object.defineProperty(client, inspect.custom, { value: shown })
-  Object.defineProperty(client, Redactable.symbolRedactable, { value: shown })
-  return Object.defineProperty(client, "toJSON", { value: shown })
-}
-
-// Real time, not Effect's: the network does not wait for a test clock.
-const settledWithin = (promise: Promise<unknown>, millis: number): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(resolve, millis)
-    const settle = () => {
-      clearTimeout(timer)
-      resolve()
-    }
-    promise.then(settle, settle)
-  })
 
 const backoffMillis = (attempt: number, random: typeof Random.Random["Service"]): number =>
   Math.round(Math.min(3000, 50 * 2 ** Math.min(attempt, 10)) * (0.5 + random.nextDoubleUnsafe() / 2))
@@ -272,7 +251,16 @@ const closedAtOnce = () => new Error("the server closed the connection at once; 
 
 const isReset = (cause: unknown) => cause instanceof Error && /ECONNRESET|EPIPE/.test(cause.message)
 
-const awaitReady = (state: State, options: ConnectionOptions): Effect.Effect<void, RedisError> =>
+// A server loads its data, or is made the master, in a while.
+const mending: ReadonlySet<RedisErrorReason> = new Set(["loading", "read-only"])
+// One that is away may come back, or another takes its place; a refusal is for the caller to mend.
+const passing: ReadonlySet<RedisErrorReason> = new Set([...mending, "connection", "timeout", "cluster-down"])
+
+const awaitReady = (
+  state: State,
+  withinMillis: number,
+  waitsFor: ReadonlySet<RedisErrorReason>
+): Effect.Effect<void, RedisError> =>
   Effect.callback((resume) => {
     const done = (effect: Effect.Effect<void, RedisError>) => {
       clearTimeout(timer)
@@ -285,12 +273,11 @@ const awaitReady = (state: State, options: ConnectionOptions): Effect.Effect<voi
       if (state.ready) return done(Effect.void)
       if (state.failure === undefined) return
       const { reason } = connectError("connect", state.failure, "NotSent")
-      // A server loads its data, or is made the master, in a while; all else is for the caller to mend.
-      if (reason !== "loading" && reason !== "read-only") fail(state.failure)
+      if (!waitsFor.has(reason)) fail(state.failure)
     }
     const timer = setTimeout(
       () => fail(state.failure ?? new Error("timed out: the server does not answer")),
-      options.connectTimeoutMillis
+      withinMillis
     )
     state.watchers.add(look)
     look()

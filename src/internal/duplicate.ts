@@ -3,7 +3,7 @@ import { Effect, type Scope } from "effect"
 import type { Cluster, Redis as Client } from "ioredis"
 import type { RedisError } from "../RedisError.ts"
 import { allOrNothing } from "./allOrNothing.ts"
-import { close, concealed } from "./connection.ts"
+import { close, concealed } from "./client.ts"
 import { closedError, connectError, isReply } from "./failure.ts"
 
 const goodbyeMillis = 250

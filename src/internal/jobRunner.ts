@@ -3,12 +3,12 @@ import { Cause, type Context, Effect, type Exit, type Fiber, Result } from "effe
 import type { JobContext, JobHandler } from "../Job.ts"
 import { compile } from "./compiledJob.ts"
 import type { OnEnd } from "./heldJobs.ts"
-import { attemptsOf, AttemptTimeout, cancelled, hopeless, reportOf, unknownKindMillis } from "./jobAttempt.ts"
+import { attemptsOf, cancelled, hopeless, reportOf, unknownKindMillis } from "./jobAttempt.ts"
 import type { Holder } from "./jobHolder.ts"
 import type { Pace } from "./jobPace.ts"
+import { attempt, tracedAttempt } from "./jobRun.ts"
 import type { Claim, Report } from "./queueEngine.ts"
-import { hasTracer, traced } from "./span.ts"
-import { spanOf } from "./traceContext.ts"
+import { hasTracer } from "./span.ts"
 
 /** How many kinds of jobs without a handler are told of in the log, once each. */
 const unknownKindsTold = 100
@@ -261,41 +261,4 @@ export const makeRunner = <R>(
       if (suspects.length > 0 && performance.now() - blockedToldAt > millis) tellOfBlock(suspects.slice(0, 8), millis)
     }
   }
-}
-
-/** One run of a handler, with a scope of its own, and a timeout if there is one. */
-const attempt = <R>(
-  handler: JobHandler<R>,
-  payload: unknown,
-  about: JobContext,
-  timeoutMillis: number | undefined
-): Effect.Effect<unknown, unknown, R> => {
-  const run = Effect.scoped(Effect.suspend(() => handler.run(payload, about)))
-  return timeoutMillis === undefined
-    ? run
-    : Effect.timeoutOrElse(run, {
-      duration: timeoutMillis,
-      orElse: () => Effect.fail(new AttemptTimeout(timeoutMillis))
-    })
-}
-
-/** A span around it, linked to the producer's. */
-const tracedAttempt = <R>(
-  self: Effect.Effect<unknown, unknown, R>,
-  about: JobContext,
-  traceparent: string | undefined
-): Effect.Effect<unknown, unknown, R> => {
-  const producer = traceparent === undefined ? undefined : spanOf(traceparent)
-  return traced(
-    self,
-    `process ${about.queue}`,
-    "consumer",
-    () => ({
-      "messaging.system": "redis",
-      "messaging.operation.type": "process",
-      "messaging.destination.name": about.queue,
-      "messaging.message.id": about.id
-    }),
-    producer === undefined ? [] : [{ span: producer, attributes: {} }]
-  )
 }

@@ -32,6 +32,6 @@ export const oneServer = (
     servers: Effect.succeed([{ address, run }]),
     openSubscriptions: (onState) => open("subscriptions", { onState }),
     openDurable: Effect.map(open("durable", {}), (durable) => durable.calls.run),
-    openReserved: () => Effect.tap(open("reserved", { exclusive: true }), (reserved) => reserved.connected),
+    openReserved: () => Effect.tap(open("reserved", { exclusive: true }), (reserved) => reserved.eventually),
     cluster: undefined
   }))

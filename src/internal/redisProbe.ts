@@ -139,7 +139,8 @@ const stateNames = {
   Closed: "closed"
 } as const
 
-const whySilent = ({ error, state }: Seen, late: string): string =>
+/** What to say when nothing was answered in time. */
+export const whySilent = ({ error, state }: Seen, late: string): string =>
   error !== undefined ? describeError(error) : state?._tag === "Ready" ? late : `there is no connection (${late})`
 
 const failures: Partial<Record<RedisErrorReason, string>> = {

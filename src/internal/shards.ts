@@ -95,7 +95,7 @@ const makeShards = (
             if (late) return yield* unserved()
           } else {
             const scope = yield* Scope.make()
-            const { onMessage, onLost } = post.listener
+            const { onMessage } = post.listener
             // An earlier one may be at the same server, and is not left yet.
             const current = post.attempt = {}
             const attempt = yield* subscriberAt(server).pipe(
@@ -108,7 +108,11 @@ const makeShards = (
                       onMessage(message, channel)
                     },
                     onGap: (epoch) => post.listener.onGap?.(epoch),
-                    onLost: (error) => error.reason === "cluster-down" ? go(post) : onLost?.(error)
+                    onLost: (error) => {
+                      if (post.attempt !== current) return
+                      if (error.reason === "cluster-down") go(post)
+                      else lose(post, error)
+                    }
                   }),
                   // It may be down for good, and another takes over.
                   replaced(post.slot, server)
@@ -137,6 +141,13 @@ const makeShards = (
       post.listener.onGap?.(++moves)
     }
 
+    /** Tells that no more will come, and sees to it. */
+    const lose = (post: Post, error: RedisError): void => {
+      post.closed = true
+      posts.delete(post)
+      post.listener.onLost?.(error)
+    }
+
     /** Moves a subscription to whoever has its slot now, and tells that something may have been missed. */
     const go = (post: Post): void => {
       if (post.moving || post.closed) return
@@ -149,10 +160,7 @@ const makeShards = (
             const found = yield* Effect.result(listen(post, performance.now() + timeoutMillis))
             if (found._tag === "Failure") {
               if (found.failure.outcome !== "Rejected" || found.failure.reason === "cluster-down") continue
-              // No more will come.
-              post.closed = true
-              posts.delete(post)
-              post.listener.onLost?.(found.failure)
+              lose(post, found.failure)
               break
             }
             post.scope = found.success

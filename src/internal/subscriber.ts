@@ -12,7 +12,10 @@ export interface Listener {
   readonly onMessage: (message: string, channel: string) => void
   /** The connection broke and the subscription is live again; what was published in between is lost. */
   readonly onGap?: ((epoch: number) => void) | undefined
-  /** The connection broke and the server does not take the subscription back: no more will come. */
+  /**
+   * The connection broke and the server does not take the subscription back: no more will come. A listener without it
+   * is subscribed again by the next connection.
+   */
   readonly onLost?: ((error: RedisError) => void) | undefined
 }
 
@@ -110,6 +113,12 @@ export const makeSubscriber = (
       for (const listener of topic.listeners) listener.onGap?.(gap)
     }
 
+    /** Those who have been told that it is lost are gone, and others may have begun anew. */
+    const forget = (topic: Topic): void => {
+      const { kind, listeners, name } = topic
+      if (listeners.size === 0 && topics[kind].get(name) === topic) topics[kind].delete(name)
+    }
+
     // Each new connection starts with no subscriptions; whoever listened before learns what it missed once it is back.
     const renew = (topic: Topic, current: Live, epoch: number) =>
       subscribe(topic, current).pipe(
@@ -122,7 +131,12 @@ export const makeSubscriber = (
         Effect.catch((error) =>
           Effect.sync(() => {
             if (error.outcome !== "Rejected" || live !== current) return
-            for (const listener of topic.listeners) listener.onLost?.(error)
+            for (const listener of [...topic.listeners]) {
+              if (listener.onLost === undefined) continue
+              topic.listeners.delete(listener)
+              listener.onLost(error)
+            }
+            forget(topic)
           })
         )
       )
@@ -192,7 +206,7 @@ export const makeSubscriber = (
       Effect.suspend(() => {
         topic.listeners.delete(listener)
         if (topic.listeners.size > 0) return Effect.void
-        topics[topic.kind].delete(topic.name)
+        forget(topic)
         if (topics.channel.size + topics.pattern.size + topics.shard.size === 0) return stop()
         // Without a connection there is nothing to unsubscribe from, and the next one knows no subscriptions.
         return live?.ready === true ? Effect.ignore(unsubscribe(topic, live)) : Effect.void

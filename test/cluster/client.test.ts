@@ -182,6 +182,24 @@ describe("script", () => {
       assert.deepInclude(error, { command: "sum", reason: "cross-slot", outcome: "NotSent" })
       assert.match(error.detail, /^one is in hash slot \d+, and two in \d+/)
     }))
+
+  it.live("finds the server of a key that is given as a number", () =>
+    Effect.gen(function*() {
+      const client = yield* connectTo(cluster())
+      const double = RedisScript.make({
+        name: "double",
+        keys: ["n"],
+        result: Schema.Finite,
+        lua: "return redis.call('INCRBY', n, 2)"
+      })
+      for (const key of yield* keyAtEach(cluster(), "4")) {
+        assert.strictEqual(yield* client.script(double, { n: Number(key) }), 2)
+        assert.strictEqual(yield* (yield* cluster().masterOf(key)).cli("GET", key), "2")
+        assert.strictEqual(yield* client.script(double, { n: Number(key) }, { replicas: { count: 1 } }), 4)
+      }
+      const error = yield* Effect.flip(client.script(sum, { one: 1, two: 2 }))
+      assert.deepInclude(error, { command: "sum", reason: "cross-slot", outcome: "NotSent" })
+    }))
 })
 
 describe("servers", () => {

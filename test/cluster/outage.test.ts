@@ -6,7 +6,7 @@ import { RedisClient } from "../../src/RedisClient.ts"
 import type { RedisSettings } from "../../src/RedisSettings.ts"
 import { elapseLive } from "../support/elapse.ts"
 import { NodeProcess } from "../support/processes.ts"
-import { RedisCluster } from "../support/redisCluster.ts"
+import { type ClusterNode, RedisCluster } from "../support/redisCluster.ts"
 import { connect, connectTo, keyAtEach, settingsOf } from "../support/suiteCluster.ts"
 
 const withHealth = (all: RedisCluster, more: RedisSettings = {}) =>
@@ -33,6 +33,9 @@ const until = (
     }
   })
 
+/** Whoever waits for that waits longer than a test may take. */
+const patient = { connectTimeout: "1 minute", commandTimeout: "1 minute" } as const
+
 const isHealthy = ({ status }: HealthReport) => status === "healthy"
 
 describe("Too few masters", () => {
@@ -46,16 +49,17 @@ describe("Too few masters", () => {
         const [here = "", there = "", yonder = ""] = yield* keyAtEach(all)
         const left = yield* all.masterOf(here)
         for (const node of all.nodes) if (node !== left) yield* node.kill()
-        // As soon as the one that is left knows.
-        const down = yield* Effect.repeat(
-          Effect.exit(client.use("incr", (redis) => redis.incr(here))),
-          { until: (exit) => exit._tag === "Failure" }
-        )
-        assert.include(String(down), "CLUSTERDOWN")
-        const before = performance.now()
+        yield* Effect.repeat(left.cli("CLUSTER", "INFO"), {
+          until: (info) => String(info).includes("cluster_state:fail")
+        })
+        yield* left.cli("CONFIG", "RESETSTAT")
         const error = yield* Effect.flip(client.use("incr", (redis) => redis.incr(here)))
         assert.deepInclude(error, { reason: "cluster-down", outcome: "Rejected" })
-        assert.isAbove(performance.now() - before, 390)
+        assert.match(error.detail, /^CLUSTERDOWN/)
+        const [, attempts] = /cmdstat_incr:.*rejected_calls=(\d+)/.exec(
+          String(yield* left.cli("INFO", "commandstats"))
+        ) ?? []
+        assert.isAbove(Number(attempts), 1)
         // Of those that are gone it says more.
         const gone = yield* Effect.flip(client.use("incr", (redis) => redis.incr(there)))
         assert.deepInclude(gone, { reason: "connection", outcome: "NotSent" })
@@ -144,6 +148,28 @@ describe("A master that hangs", () => {
     }))
 })
 
+describe("A master that gives way to its replica, and then takes over again", () => {
+  it.live("is healthy, though nobody has asked meanwhile", () =>
+    Effect.gen(function*() {
+      const all = yield* RedisCluster.start({ masters: 1, replicas: 1 })
+      const { client, health } = yield* withHealth(all)
+      yield* until(health.check, isHealthy)
+      /** By then, the connection to the one before is closed, or will be. */
+      const follow = (master: ClusterNode) =>
+        Effect.repeat(
+          Effect.andThen(client.use("set", (redis) => redis.set("k", "1")), client.servers),
+          { until: ([server]) => server?.address === `127.0.0.1:${master.port}` }
+        )
+      const [first] = yield* all.masters
+      const successor = yield* all.failover(first!)
+      yield* follow(successor)
+      assert.strictEqual(yield* all.failover(successor), first)
+      yield* follow(first!)
+      const report = yield* until(health.check, isHealthy)
+      assert.lengthOf(report.components.redis.details.masters ?? [], 1)
+    }))
+})
+
 describe("A process whose scope has closed", () => {
   it.live("ends by itself while a master is gone and another hangs", () =>
     Effect.gen(function*() {
@@ -158,20 +184,16 @@ describe("A process whose scope has closed", () => {
       yield* elapseLive("150 millis")
       yield* child.send("close")
       assert.deepStrictEqual(yield* child.exit, { code: 0, signal: null }, child.output)
-      const [, millis] = /exited after (\d+) ms/.exec(child.output) ?? []
-      assert.isBelow(Number(millis), 1000, child.output)
       yield* hangs!.resume
     }))
 
-  it.live("has started without a Cluster, and ends in time", () =>
+  it.live("ends without a Cluster, too, if it has started without one", () =>
     Effect.gen(function*() {
       const all = yield* RedisCluster.start({ masters: 1, replicas: 0 })
       yield* all.nodes[0]!.kill()
-      const before = performance.now()
       yield* Effect.scoped(Effect.gen(function*() {
-        const client = yield* connect(settingsOf(all, { connect: "background" }))
+        const client = yield* connect(settingsOf(all, { connect: "background", ...patient }))
         yield* Effect.flip(client.use("get", (redis) => redis.get("k"), { timeout: "50 millis" }))
       }))
-      assert.isBelow(performance.now() - before, 1000)
     }))
 })
