@@ -73,6 +73,15 @@ export const makeMemoryStep = (state: MemoryState, settings: QueueSettings) => {
     }
   }
 
+  /** Applies all reports, and tells which came too late. Completed jobs end first, as the script ends them together. */
+  const applyAll = (request: StepRequest, nowMillis: number, note: Note): ReadonlyArray<number> => {
+    const isCompleted = ({ report }: Acknowledgement) => report.kind === "complete"
+    const late = (report: Acknowledgement) => !apply(report, request, nowMillis, note)
+    const completed = new Set(request.reports.filter((report) => isCompleted(report) && late(report)))
+    const others = new Set(request.reports.filter((report) => !isCompleted(report) && late(report)))
+    return request.reports.flatMap((report, i) => completed.has(report) || others.has(report) ? [i] : [])
+  }
+
   const promoteDue = (nowMillis: number) => {
     const due = byDueTime([...delayed].filter(([, job]) => job.dueAt <= nowMillis))
     for (const id of due) push(id, jobs.get(id)!, false)
@@ -167,7 +176,7 @@ export const makeMemoryStep = (state: MemoryState, settings: QueueSettings) => {
   }
 
   const step = (request: StepRequest, nowMillis: number, note: Note): StepReply => {
-    const refused = request.reports.flatMap((report, i) => apply(report, request, nowMillis, note) ? [] : [i])
+    const refused = applyAll(request, nowMillis, note)
     pushFronts()
     const { cancels, lost } = extend(request, nowMillis)
     const promoted = promoteDue(nowMillis)

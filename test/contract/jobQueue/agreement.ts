@@ -188,6 +188,24 @@ const look = (store: QueueStore) =>
     return { counts, lists }
   })
 
+const plainJob = { priority: 0, lifo: false, delaySeconds: undefined, tenant: undefined } as const
+/** Jobs that end in one step, in different ways. */
+const endedTogether: ReadonlyArray<Operation> = [
+  { do: "enqueue", jobs: [{ id: "a", ...plainJob }, { id: "b", ...plainJob }, { id: "c", ...plainJob }] },
+  { do: "step", want: 3, ahead: 0, takesLastChance: false, reports: [] },
+  {
+    do: "step",
+    want: 0,
+    ahead: 0,
+    takesLastChance: false,
+    reports: [
+      { claim: 0, kind: "cancelled", delaySeconds: 0 },
+      { claim: 1, kind: "complete", delaySeconds: 0 },
+      { claim: 2, kind: "cancelled", delaySeconds: 0 }
+    ]
+  }
+]
+
 /** Runs random sequences on a pair of queues that `open` makes. */
 export const agree = (
   open: (n: number) => readonly [QueueStore, QueueStore],
@@ -212,7 +230,7 @@ export const agree = (
           fc.array(operation, { minLength: 1, maxLength: mostOperations, size: "max" }),
           (operations) => Effect.runPromiseWith(context)(check(operations))
         ),
-        { numRuns: 40 }
+        { numRuns: 40, examples: [[endedTogether]] }
       )
     )
   })
