@@ -1,16 +1,18 @@
-// Services with other than the default options: jobs and locks that count only when a replica has them, where there is one.
-import { Console, Effect, Layer, Logger, Schema } from "effect"
+// Services with other than the default options: jobs and locks that count only when so many replicas have them: REPLICAS=1.
+import { Config, Console, Effect, Layer, Logger, Schema } from "effect"
 import { DistributedLock, Job, JobQueue, RateLimiter, Redis, RedisConfig, RedisLive } from "effect-redis-kit"
 
 const Book = Job.make("book", { payload: Schema.Struct({ seat: Schema.String }) })
 
-/** What `ServicesLive` puts together, with options. Without a replica, such an enqueueing fails as `not-replicated`. */
-const services = (replicas: { readonly count: number } | undefined) =>
-  Layer.mergeAll(
+/** What `ServicesLive` puts together, with options. With too few replicas, such an enqueueing fails as `not-replicated`. */
+const services = (count: number) => {
+  const replicas = count === 0 ? undefined : { count, within: "2 seconds" } as const
+  return Layer.mergeAll(
     JobQueue.layer({ replicas, retention: { age: "10 minutes" } }),
     DistributedLock.layer({ replicas, ttl: "10 seconds" }),
     RateLimiter.layer({ onUnavailable: "allow" })
   ).pipe(Layer.provideMerge(RedisLive))
+}
 
 const inMemory = Layer.mergeAll(
   JobQueue.layerMemoryWith({ retention: { age: "10 minutes" } }),
@@ -27,9 +29,10 @@ const program = Effect.gen(function*() {
   yield* queue.clear(Book)
 })
 
-const onWhatIsThere = Layer.unwrap(
-  Effect.map(RedisConfig.isConfigured, (configured) => configured ? services(undefined) : inMemory)
-)
+const onWhatIsThere = Layer.unwrap(Effect.gen(function*() {
+  const count = yield* Config.Int("REPLICAS").pipe(Config.withDefault(0))
+  return (yield* RedisConfig.isConfigured) ? services(count) : inMemory
+}))
 
 // The log goes to stderr, so that stdout is the same on every engine.
 await Effect.runPromise(

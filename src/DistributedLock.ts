@@ -15,6 +15,7 @@ import {
   type LockTimes
 } from "./internal/lockRequest.ts"
 import { monotonicMillis } from "./internal/monotonic.ts"
+import { watchReplicas } from "./internal/replicasProbe.ts"
 import { traced } from "./internal/span.ts"
 import { warnAtStart } from "./internal/startWarnings.ts"
 import {
@@ -135,11 +136,12 @@ interface Held extends Taken {
 }
 
 const makeLive = (times: LockSettings) =>
-  Effect.flatMap(
-    RedisClient,
-    (client) =>
-      Effect.andThen(warnAtStart(client, "locks"), make((wakes) => redisEngine(client, wakes, times.replicas), times))
-  )
+  Effect.gen(function*() {
+    const client = yield* RedisClient
+    yield* warnAtStart(client, "locks")
+    yield* watchReplicas(client, "locks", times.replicas)
+    return yield* make((wakes) => redisEngine(client, wakes, times.replicas), times)
+  })
 
 const make = Effect.fnUntraced(function*(
   engineFor: (wakes: Wakes) => Effect.Effect<LockEngine, never, Scope.Scope>,

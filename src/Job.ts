@@ -155,8 +155,8 @@ export const make = <const Name extends string, Payload, Success = void, Failure
     readonly shared?: boolean | undefined
     /**
      * Over how many partitions the queue is spread, up to 64: more than one for a queue that is too hot for one Redis
-     * Cluster node. All jobs of the queue, in all programs, say the same number. Order then holds for jobs with the same
-     * `key`. Default: 1.
+     * Cluster node. All jobs of the queue, in all programs, say the same number. Those with the same `key` are then claimed
+     * in order. Default: 1.
      */
     readonly partitions?: number | undefined
   } & JobDefaults

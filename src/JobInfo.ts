@@ -30,8 +30,9 @@ export interface EnqueueOptions {
    */
   readonly id?: string | undefined
   /**
-   * What the job is about, like an account: in a partitioned queue, jobs with the same key are in one partition, and in
-   * the order of their enqueueing. Elsewhere all jobs are in that order. Up to 256 bytes without control characters.
+   * What the job is about, like an account: in a partitioned queue, jobs with the same key are in one partition, and
+   * claimed in the order of their enqueueing; elsewhere all jobs are claimed in that order. Workers run several at once,
+   * also of one key: see "Order" in docs/queue.md. Up to 256 bytes without control characters.
    */
   readonly key?: string | undefined
   /** How long it waits before it may run. */

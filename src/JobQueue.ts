@@ -22,6 +22,7 @@ import {
 } from "./internal/queuePartitions.ts"
 import { makeRedisEngine } from "./internal/queueRedis.ts"
 import { defaults, type JobQueueOptions, settingsOf } from "./internal/queueSettings.ts"
+import { watchReplicas } from "./internal/replicasProbe.ts"
 import { traced } from "./internal/span.ts"
 import { warnAtStart } from "./internal/startWarnings.ts"
 import type { Job } from "./Job.ts"
@@ -176,6 +177,7 @@ const makeLive = (settings: QueueSettings) =>
     const client = yield* RedisClient
     const engine = yield* makeRedisEngine(client, settings)
     yield* warnAtStart(client, "jobs")
+    yield* watchReplicas(client, "jobs", settings.replicas)
     return attachEngine(JobQueue.of(make(engine)), engine)
   })
 

@@ -1,7 +1,8 @@
 /** Connection settings, and how they are read from the environment. */
-import { Config, ConfigProvider, Effect, Option, Redacted, Result } from "effect"
+import { Config, Effect, Redacted, Result } from "effect"
 import { readFileSync } from "node:fs"
 import { flag, fromUrl, parseAddresses, parseNatMap, wholeNumber } from "./internal/redisUrl.ts"
+import { malformed, optional, parsed, refused } from "./internal/variables.ts"
 import type { RedisSettings } from "./RedisSettings.ts"
 
 export { fromUrl } from "./internal/redisUrl.ts"
@@ -15,23 +16,7 @@ export type {
   TlsSettings
 } from "./RedisSettings.ts"
 
-const optional = (name: string): Config.Config<Redacted.Redacted | undefined> =>
-  Config.option(Config.Redacted(name)).pipe(
-    // An empty variable is what `REDIS_PASSWORD=` in an .env file means: not set.
-    Config.map((value) => Option.getOrUndefined(Option.filter(value, (text) => Redacted.value(text).trim() !== "")))
-  )
-
-// Never with the value: it may be, or hold, a secret.
-const refused = (message: string) => Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message })))
-
-const malformed = (name: string, expected: string) => refused(`${name} is malformed: expected ${expected}`)
-
-const parsed = <A>(name: string, expected: string, parse: (text: string) => A | undefined) =>
-  optional(name).pipe(Config.mapEffect((value) => {
-    if (value === undefined) return Effect.undefined
-    const result = parse(Redacted.value(value).trim())
-    return result === undefined ? malformed(name, expected) : Effect.succeed(result)
-  }))
+const duration = "a duration above 0, like 5000 or 5s"
 
 const millis = (text: string): number | undefined => {
   const [, amount, unit = "ms"] = /^(\d{1,9}) ?(ms|millis|s|seconds?|m|minutes?)?$/.exec(text) ?? []
@@ -95,8 +80,8 @@ const common = Config.all({
   username: optional("REDIS_USERNAME"),
   password: optional("REDIS_PASSWORD"),
   db: parsed("REDIS_DB", "the number of a database, from 0", wholeNumber(0, 1_000_000)),
-  connectTimeout: parsed("REDIS_CONNECT_TIMEOUT", "a duration, like 5000 or 5s", millis),
-  commandTimeout: parsed("REDIS_COMMAND_TIMEOUT", "a duration, like 5000 or 5s", millis),
+  connectTimeout: parsed("REDIS_CONNECT_TIMEOUT", duration, millis),
+  commandTimeout: parsed("REDIS_COMMAND_TIMEOUT", duration, millis),
   namespace: parsed("SERVICE_NAME", "a name", (text) => (text.isWellFormed() ? text : undefined))
 })
 
@@ -121,18 +106,25 @@ const placesIn = ({ cluster, sentinel, url }: Read) => ({
 const unused = (all: Read): string | undefined => {
   const { cluster, common, natMap, sentinel, tls, url } = all
   const { nodes, sentinels } = placesIn(all)
-  const set = (variables: Readonly<Record<string, unknown>>, why: string) => {
-    const name = Object.keys(variables).find((name) => variables[name] !== undefined)
+  const isOne = nodes === undefined && sentinels === undefined
+  const set = (applies: boolean, variables: Readonly<Record<string, unknown>>, why: string) => {
+    const name = applies ? Object.keys(variables).find((name) => variables[name] !== undefined) : undefined
     return name === undefined ? undefined : `${name} is set, and ${why}`
   }
-  const elsewhere = nodes === undefined && sentinels === undefined
-    ? undefined
-    : set({ REDIS_HOST: url === undefined ? common.host : undefined }, "Redis is a Cluster or behind Sentinels")
-  const notCluster = nodes !== undefined ? undefined : set(
+  return set(
+    !isOne && url === undefined,
+    { REDIS_HOST: common.host },
+    "others say that Redis is a Cluster or behind Sentinels: remove it, or them"
+  ) ?? set(
+    nodes === undefined,
     { REDIS_CLUSTER_NODES: cluster.nodes, REDIS_READ_FROM: cluster.readFrom },
-    "Redis is no Cluster: REDIS_URL or REDIS_SENTINELS says otherwise, or nothing says so"
-  )
-  const notSentinels = sentinels !== undefined ? undefined : set(
+    "Redis is no Cluster here: remove it, or name the nodes (several hosts in REDIS_URL, or REDIS_CLUSTER_NODES alone)"
+  ) ?? set(
+    nodes !== undefined && (url?.db ?? common.db ?? 0) > 0,
+    url?.db === undefined ? { REDIS_DB: common.db } : { "A database in REDIS_URL": url.db },
+    "a Cluster has only database 0"
+  ) ?? set(
+    sentinels === undefined,
     {
       REDIS_SENTINELS: sentinel.nodes,
       REDIS_SENTINEL_NAME: sentinel.name,
@@ -140,19 +132,21 @@ const unused = (all: Read): string | undefined => {
       REDIS_SENTINEL_PASSWORD: sentinel.password,
       REDIS_SENTINEL_TLS: sentinel.tls
     },
-    "Redis is not behind Sentinels: REDIS_URL says otherwise, or nothing says so"
+    "Redis is not behind Sentinels here: remove it, or name them (hosts and ?sentinel= in REDIS_URL, or REDIS_SENTINELS alone)"
+  ) ?? set(
+    isOne,
+    { REDIS_NAT_MAP: natMap },
+    "Redis is one server here: only a Cluster and Sentinels name addresses to be translated"
+  ) ?? set(
+    // Off on purpose may keep its certificates; off by oversight would send passwords in clear.
+    tls.on === undefined && url?.tls !== true && !(sentinels !== undefined && sentinel.tls === true),
+    { REDIS_TLS_CA: tls.ca, REDIS_TLS_CERT: tls.cert, REDIS_TLS_KEY: tls.key, REDIS_TLS_SERVERNAME: tls.servername },
+    "TLS is off: set REDIS_TLS=true, or have the URL begin with rediss://; or REDIS_TLS=false, to keep it for later"
+  ) ?? set(
+    (tls.cert === undefined) !== (tls.key === undefined),
+    { REDIS_TLS_CERT: tls.cert, REDIS_TLS_KEY: tls.key },
+    "a certificate and its key go together: set both, or neither"
   )
-  const notTranslated = nodes !== undefined || sentinels !== undefined
-    ? undefined
-    : set({ REDIS_NAT_MAP: natMap }, "only a Cluster and Sentinels name addresses")
-  // Off on purpose may keep its certificates; off by oversight would send passwords in clear.
-  const notTls = tls.on !== undefined || url?.tls === true || (sentinels !== undefined && sentinel.tls === true)
-    ? undefined
-    : set(
-      { REDIS_TLS_CA: tls.ca, REDIS_TLS_CERT: tls.cert, REDIS_TLS_KEY: tls.key, REDIS_TLS_SERVERNAME: tls.servername },
-      "neither REDIS_TLS nor the URL says whether to speak TLS"
-    )
-  return elsewhere ?? notCluster ?? notSentinels ?? notTranslated ?? notTls
 }
 
 const settingsFrom = (all: Read): RedisSettings => {
@@ -192,7 +186,8 @@ const settingsFrom = (all: Read): RedisSettings => {
  *
  * What the URL says holds; the other variables add what it leaves out. TLS is on when either the scheme or `REDIS_TLS`
  * asks for it; `rediss://` before Sentinels means them and the servers. Fails with a `ConfigError` that names the malformed
- * variable, or one that is of no use for such a Redis (Sentinels' for a Cluster, certificates without TLS), never its value.
+ * variable, or one that is of no use for such a Redis (Sentinels' for a Cluster, certificates where nothing says whether to speak TLS),
+ * never its value.
  */
 export const config: Config.Config<RedisSettings> = read.pipe(
   Config.mapEffect((all) => {
@@ -209,10 +204,22 @@ export const config: Config.Config<RedisSettings> = read.pipe(
 )
 
 const whereRedisIs = ["REDIS_URL", "REDIS_HOST", "REDIS_CLUSTER_NODES", "REDIS_SENTINELS"]
+const ofSomeRedis = ["REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB", "REDIS_TLS"]
 
-/** Whether the environment says where Redis is: `REDIS_URL`, `REDIS_HOST`, `REDIS_CLUSTER_NODES` or `REDIS_SENTINELS` is set. */
-export const isConfigured: Config.Config<boolean> = Config.all(whereRedisIs.map(optional)).pipe(
-  Config.map((values) => values.some((value) => value !== undefined))
+/**
+ * Whether the environment says where Redis is: `REDIS_URL`, `REDIS_HOST`, `REDIS_CLUSTER_NODES` or `REDIS_SENTINELS` is
+ * set. Fails with a `ConfigError` when none is, but one like `REDIS_PASSWORD`: somebody means a server, and what is kept
+ * there must not end with the process.
+ */
+export const isConfigured: Config.Config<boolean> = Config.all([...whereRedisIs, ...ofSomeRedis].map(optional)).pipe(
+  Config.mapEffect((values) => {
+    const set = (name: string, i: number) => values[i] !== undefined ? [name] : []
+    const [place] = whereRedisIs.flatMap(set)
+    const [stray] = ofSomeRedis.flatMap((name, i) => set(name, whereRedisIs.length + i))
+    return place === undefined && stray !== undefined
+      ? refused(`${stray} is set, and nothing says where Redis is: set REDIS_URL or REDIS_HOST, or remove it`)
+      : Effect.succeed(place !== undefined)
+  })
 )
 
 const definedOnly = <A extends object>(fields: A): A =>

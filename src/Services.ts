@@ -39,7 +39,8 @@ export const ServicesMemory: Layer.Layer<Services> = Layer.mergeAll(
  * All services on Redis when the environment says where it is (see `RedisConfig.isConfigured`), otherwise in memory; the
  * log says which.
  *
- * Never falls back: fails when a variable is malformed, or when the Redis that is named cannot be reached.
+ * Never falls back: fails when a variable is malformed, when there are some for a Redis of which none says where it is, or
+ * when the Redis that is named cannot be reached.
  *
  * @example
  * ```ts

@@ -161,7 +161,13 @@ describe("RedisConfig.config", () => {
       REDIS_URL: "redis://h",
       [`REDIS_TLS_${one}`]: `-----BEGIN ${marker}`
     }]),
-    ["REDIS_TLS_SERVERNAME", { REDIS_HOST: "h", REDIS_TLS_SERVERNAME: marker }]
+    ["REDIS_TLS_SERVERNAME", { REDIS_HOST: "h", REDIS_TLS_SERVERNAME: marker }],
+    ...["CERT", "KEY"].map((one): [string, Env] => [`REDIS_TLS_${one}`, {
+      REDIS_URL: "rediss://h",
+      [`REDIS_TLS_${one}`]: `-----BEGIN ${marker}`
+    }]),
+    ["REDIS_DB", { REDIS_URL: "redis://h1,h2", REDIS_DB: "3" }],
+    ["A database in REDIS_URL", { REDIS_URL: "redis://h1,h2/3" }]
   ])("refuses %s where it would be of no use: %o", ([name, env]) =>
     Effect.gen(function*() {
       const exit = yield* Effect.exit(read(env))
@@ -306,6 +312,7 @@ describe("RedisConfig.config", () => {
       const settings = yield* read({
         REDIS_URL: `redis://:${marker}@h`,
         REDIS_TLS: "1",
+        REDIS_TLS_CERT: "-----BEGIN CERTIFICATE-----",
         REDIS_TLS_KEY: `-----BEGIN PRIVATE KEY-----\n${marker}`
       })
       for (const text of [inspect(settings, { depth: 20 }), JSON.stringify(settings)]) {
@@ -318,7 +325,7 @@ describe("RedisConfig.isConfigured", () => {
   it.effect.each<[Env, boolean]>([
     [{}, false],
     [{ REDIS_URL: "" }, false],
-    [{ REDIS_PORT: "6379", SERVICE_NAME: "x" }, false],
+    [{ SERVICE_NAME: "x", REDIS_COMMAND_TIMEOUT: "1s" }, false],
     [{ REDIS_URL: "redis://h" }, true],
     [{ REDIS_HOST: "h" }, true],
     [{ REDIS_SENTINELS: "s1" }, true],
@@ -330,6 +337,18 @@ describe("RedisConfig.isConfigured", () => {
       Effect.provide(RedisConfig.isConfigured, from(env)),
       (configured) => assert.strictEqual(configured, expected)
     ))
+})
+
+describe("RedisConfig.isConfigured, where nothing says where Redis is,", () => {
+  it.effect.each(["REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB", "REDIS_TLS"])(
+    "refuses %s, which somebody has set for a server",
+    (name) =>
+      Effect.gen(function*() {
+        const exit = yield* Effect.exit(Effect.provide(RedisConfig.isConfigured, from({ [name]: marker })))
+        assert.match(String(exit), new RegExp(`${name} is set, and nothing says where Redis is`))
+        assert.notInclude(inspect(exit, { depth: 20 }), marker)
+      })
+  )
 })
 
 describe("RedisConfig.fromUrl", () => {

@@ -96,6 +96,9 @@ describe("services that choose their engine", () => {
     }))
 
   it.live.each<[string, Record<string, string>]>([
+    ["REDIS_PASSWORD", { REDIS_PASSWORD: "hunter2", SERVICE_NAME: "any" }],
+    ["REDIS_PORT", { REDIS_PORT: "6380" }],
+    ["REDIS_TLS", { REDIS_TLS: "true" }],
     ["REDIS_URL", { REDIS_URL: "http://user:hunter2@example.com" }],
     ["REDIS_URL", { REDIS_URL: "hunter2" }],
     ["REDIS_PORT", { REDIS_HOST: "127.0.0.1", REDIS_PORT: "hunter2" }],

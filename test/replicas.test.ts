@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, type Duration, Effect, Fiber, Layer, Schema } from "effect"
 import { DistributedLock } from "../src/DistributedLock.ts"
+import { Health } from "../src/Health.ts"
 import * as Job from "../src/Job.ts"
 import { JobQueue } from "../src/JobQueue.ts"
 import { RedisClient } from "../src/RedisClient.ts"
@@ -57,6 +58,26 @@ const start = Effect.gen(function*() {
 })
 
 describe("With replicas to wait for", () => {
+  it.live("Health tells when there are too few of them, for jobs and for locks, and when they are back", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const master = yield* RedisServer.start({ args: ["--repl-diskless-sync-delay", "0"] })
+      const wait = { replicas: { count: 1 } }
+      const services = Layer.mergeAll(Health.layer({ cache: 0 }), JobQueue.layer(wait), DistributedLock.layer(wait))
+      const context = yield* Layer.build(Layer.provide(services, RedisClient.layer({ url: master.url })))
+      const { check } = Context.get(context, Health)
+      const missing = yield* check
+      assert.strictEqual(missing.status, "degraded")
+      assert.deepStrictEqual(missing.reasons, [
+        "replicas for jobs: writes wait for 1 of them, and the master has 0",
+        "replicas for locks: writes wait for 1 of them, and the master has 0"
+      ])
+      yield* RedisServer.start({ args: ["--replicaof", master.host, String(master.port)] })
+      const back = yield* Effect.repeat(Effect.delay(check, "10 millis"), {
+        until: ({ status }) => status === "healthy"
+      })
+      assert.deepStrictEqual(back.components["replicas for jobs"]?.details, { replicas: 1, wanted: 1 })
+    })))
+
   it.live("a replica has the job when its enqueueing is acknowledged", () =>
     Effect.scoped(Effect.gen(function*() {
       const { patient, replica } = yield* start

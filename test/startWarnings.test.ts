@@ -55,6 +55,12 @@ describe("At start", () => {
     assert.deepStrictEqual(version({ redis_version: "7.2.4", valkey_version: "8.0.0" }), [])
   })
 
+  it("tells of a Cluster's server that is used as if it were alone", () => {
+    assert.match(warningsOf({ redis_mode: "cluster" }, "locks").join(), /one of a Cluster's.*REDIS_CLUSTER_NODES/)
+    assert.deepStrictEqual(warningsOf({ redis_mode: "cluster" }, "locks", true), [])
+    assert.deepStrictEqual(warningsOf({ redis_mode: "standalone" }, "locks"), [])
+  })
+
   it("tells who may be evicted", () => {
     const policy = (maxmemory_policy: string, maxmemory = "1000") =>
       warningsOf({ maxmemory, maxmemory_policy }, "locks")

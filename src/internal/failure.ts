@@ -91,7 +91,7 @@ interface Variables {
 
 const serverVariables: Variables = {
   credentials: "REDIS_USERNAME and REDIS_PASSWORD, or those in REDIS_URL",
-  place: "REDIS_URL, or REDIS_HOST and REDIS_PORT",
+  place: "REDIS_URL, REDIS_HOST and REDIS_PORT, or REDIS_CLUSTER_NODES",
   tls: "REDIS_TLS"
 }
 
@@ -129,8 +129,14 @@ const fromReply = (command: string, cause: Error): RedisError =>
     command,
     reason: reasonOfReply(cause.message),
     outcome: "Rejected",
-    detail: withoutArguments(cause.message)
+    detail: withoutArguments(cause.message) + hintForRights(cause.message)
   })
+
+// A script's reply does not even name the command.
+const hintForRights = (message: string): string =>
+  reasonOfReply(message) === "no-permission"
+    ? "; ACL LOG at the server tells what was refused; docs/security.md has the rules (of the namespace in SERVICE_NAME)"
+    : ""
 
 // EXEC only says that it was aborted; what was wrong, the command before it was told.
 const firstCause = (cause: Error & { readonly previousErrors?: ReadonlyArray<Error> }): Error =>
@@ -139,7 +145,11 @@ const firstCause = (cause: Error & { readonly previousErrors?: ReadonlyArray<Err
 // `localhost` has two addresses; when both fail, Node packs the two reasons into an error without a message.
 const messageOf = (cause: unknown): string => {
   if (cause instanceof AggregateError) return cause.errors.map(messageOf).join(", ")
-  return cause instanceof Error ? cause.message || cause.name : "unknown failure"
+  if (!(cause instanceof Error)) return "unknown failure"
+  const { library, reason } = cause as { readonly library?: unknown; readonly reason?: unknown }
+  // OpenSSL's own message begins with the id of a thread, and ends with a line of its source.
+  if (typeof library === "string" && typeof reason === "string") return `${library}: ${reason}`
+  return cause.message || cause.name
 }
 
 const hintForReply = (reason: RedisErrorReason, { credentials }: Variables): string => {
@@ -148,6 +158,11 @@ const hintForReply = (reason: RedisErrorReason, { credentials }: Variables): str
 }
 
 const hintFor = (words: string, timedOut: boolean, { place, tls }: Variables): string => {
+  // It says what to do itself.
+  if (/REDIS_TLS/.test(words)) return ""
+  if (/certificate required/.test(words)) {
+    return "; the server asks for a certificate of ours, and none was sent: set REDIS_TLS_CERT and REDIS_TLS_KEY"
+  }
   // An alert is what the other side says of us.
   if (/\balert\b.*(certificate|unknown ca)|key values mismatch/i.test(words)) {
     return "; our own certificate was not accepted: check REDIS_TLS_CERT and REDIS_TLS_KEY, and its dates"
@@ -155,7 +170,8 @@ const hintFor = (words: string, timedOut: boolean, { place, tls }: Variables): s
   if (/certificate|self.signed|altname/i.test(words)) {
     return "; the server's certificate was not accepted: check REDIS_TLS_CA and REDIS_TLS_SERVERNAME, and its dates"
   }
-  if (/\bSSL\b|\bTLS\b|PEM|alert/i.test(words)) return `; check ${tls}, and the TLS certificate and key`
+  if (/PEM/.test(words)) return "; check the texts or files in REDIS_TLS_CA, REDIS_TLS_CERT and REDIS_TLS_KEY"
+  if (/\bSSL\b|\bTLS\b|alert/i.test(words)) return `; check ${tls}, and the TLS certificate and key`
   if (timedOut) {
     return `; check host, port, firewall, and whether it speaks TLS (${place}, and ${tls})`
   }

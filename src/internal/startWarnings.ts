@@ -18,7 +18,7 @@ export const warnAtStart = (client: RedisClient["Service"], need: Need): Effect.
     yield* Stream.runDrain(Stream.take(Stream.filter(client.states, ({ _tag }) => _tag === "Ready"), 1))
     for (const { use } of yield* client.servers) {
       const info = yield* use("info", (redis) => redis.info(), { repeatable: true })
-      for (const warning of warningsOf(parseInfo(info), need)) {
+      for (const warning of warningsOf(parseInfo(info), need, client.topology === "cluster")) {
         if (said.has(warning)) continue
         said.add(warning)
         yield* Effect.logWarning(warning)
@@ -31,8 +31,8 @@ export const warnAtStart = (client: RedisClient["Service"], need: Need): Effect.
     Effect.asVoid
   )
 
-/** What is wrong with a server that tells `info`. */
-export const warningsOf = (info: ServerInfo, need: Need): ReadonlyArray<string> => {
+/** What is wrong with a server that tells `info`, and `isNode` if it is known to be a Cluster's. */
+export const warningsOf = (info: ServerInfo, need: Need, isNode = false): ReadonlyArray<string> => {
   const warnings: Array<string> = []
   const kind = info["valkey_version"] === undefined ? "redis" : "valkey"
   const version = info["valkey_version"] ?? info["redis_version"] ?? ""
@@ -40,6 +40,12 @@ export const warningsOf = (info: ServerInfo, need: Need): ReadonlyArray<string> 
   const [needsMajor, needsMinor] = oldest[kind]
   if (version !== "" && (major < needsMajor || (major === needsMajor && minor < needsMinor))) {
     warnings.push(`The server is ${kind} ${version}: effect-redis-kit needs ${needsMajor}.${needsMinor} or later`)
+  }
+  if (info["redis_mode"] === "cluster" && !isNode) {
+    warnings.push(
+      "The server is one of a Cluster's, and calls for keys of the others will fail: name it so, with ?cluster=true in " +
+        "REDIS_URL or with REDIS_CLUSTER_NODES"
+    )
   }
   const policy = info["maxmemory_policy"]
   if (Number(info["maxmemory"] ?? 0) > 0 && policy !== undefined && policy !== "noeviction") {

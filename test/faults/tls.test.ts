@@ -27,7 +27,8 @@ interface Case {
 }
 
 const ofTheServer = /; the server's certificate was not accepted: check REDIS_TLS_CA and REDIS_TLS_SERVERNAME/
-const ofOurs = /; our own certificate was not accepted: check REDIS_TLS_CERT and REDIS_TLS_KEY/
+const ofOurs =
+  /; (our own certificate was not accepted: check|the server asks for a certificate of ours, and none was sent: set) REDIS_TLS_CERT and REDIS_TLS_KEY/
 const security = readFileSync(join(import.meta.dirname, "../../docs/security.md"), "utf8")
 
 const ofServers: ReadonlyArray<Case> = [

@@ -36,16 +36,15 @@ export const services = {
 export const everything = rulesOf("All of them")
 /** What a user in a Cluster needs besides, whatever it uses there. */
 export const clusterRights = [
-  "A Cluster, on every server",
-  "`readFrom: \"replica\"`",
-  "Sharded channels",
-  "`replicas` of queues and locks"
-]
-  .flatMap((what) => {
-    const row = security.split("\n").find((line) => line.startsWith(`| ${what} `)) ??
-      assert.fail(`no rights for ${what}`)
-    return row.split(/(?<!\\)\|/)[2]!.trim().replaceAll("`", "").replaceAll("\\|", "|").split(" ")
-  })
+  "in a Cluster, on every server",
+  "with readFrom: \"replica\"",
+  "with sharded channels",
+  "with `replicas` of queues or locks"
+].flatMap((what) => {
+  const lines = security.split("\n")
+  const rights = lines[lines.indexOf(`# ${what}`) + 1]
+  return rights?.startsWith("+") === true ? rights.split(" ") : assert.fail(`no rights for ${what}`)
+})
 /** What README gives, by categories. */
 export const wide = ruleIn(read("README.md"), "README")
 
