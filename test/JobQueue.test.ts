@@ -4,6 +4,7 @@ import { Clock, Context, Deferred, Duration, Effect, Fiber, Layer, Schema } from
 import { TestClock } from "effect/testing"
 import { setTimeout as sleep } from "node:timers/promises"
 import { makeHolder } from "../src/internal/jobHolder.ts"
+import { makeLane } from "../src/internal/jobLane.ts"
 import type { QueueStore, StepReply } from "../src/internal/queueEngine.ts"
 import { makeMemoryEngine } from "../src/internal/queueMemory.ts"
 import { makeRedisEngine } from "../src/internal/queueRedis.ts"
@@ -103,6 +104,56 @@ describe("Whoever holds jobs", () => {
       holder.settle("a", 1, { kind: "release", delayMillis: 0 })
       holder.cancel("a", "much too late")
       assert.strictEqual(ended.length, 2)
+    }))
+})
+
+describe("Whoever works", () => {
+  it.effect("looks again when the reply to its call is older than its subscription: nobody may have heard", () =>
+    Effect.gen(function*() {
+      const replies: Array<Deferred.Deferred<StepReply>> = []
+      const store = {
+        step: () => {
+          const reply = Deferred.makeUnsafe<StepReply>()
+          replies.push(reply)
+          return Deferred.await(reply)
+        }
+      } as unknown as QueueStore
+      const context = yield* Effect.context()
+      const lane = makeLane({
+        store,
+        holder: makeHolder(store, "inbox", 10_000, () => () => {}),
+        label: "It",
+        pollMillis: 3_600_000,
+        isRemote: true,
+        nowMillis: () => 0,
+        fork: Effect.runForkWith(context),
+        turn: () => {},
+        isOver: () => false,
+        isClosing: () => false,
+        called: () => {},
+        stepped: () => {}
+      })
+      const idle = {
+        claims: [],
+        refused: [],
+        lost: [],
+        cancels: [],
+        paused: false,
+        willCall: true,
+        nextMillis: undefined
+      }
+      const call = (meanwhile: () => void) =>
+        Effect.gen(function*() {
+          lane.call(1, 0)
+          yield* Effect.yieldNow
+          meanwhile()
+          yield* Deferred.succeed(replies.at(-1)!, idle)
+          while (lane.underWay() > 0) yield* Effect.yieldNow
+          return lane.isCalled()
+        })
+      assert.isTrue(yield* call(() => {}))
+      assert.isFalse(yield* call(lane.lookAround))
+      assert.isTrue(yield* call(() => {}))
     }))
 })
 

@@ -76,7 +76,7 @@ export const makeLane = (options: LaneOptions): Lane => {
   let calls = 0
   let foundMore = false
   let isCalled = false
-  /** How often it was called: what a reply says of that may be older than the last time. */
+  /** How often it was called, or may have been: what a reply says of that may be older than the last time. */
   let timesCalled = 0
   let mayBeCalled = false
   let isAway = false
@@ -223,6 +223,8 @@ export const makeLane = (options: LaneOptions): Lane => {
       }
     },
     lookAround: () => {
+      // A call on its way may have left our name before anyone listened to it, so that it was crossed out.
+      timesCalled++
       holder.askSoon()
       lookAgain()
     },

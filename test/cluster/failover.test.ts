@@ -4,6 +4,7 @@ import { Effect, Exit, Fiber, Result, Scope } from "effect"
 import type { RedisClient } from "../../src/RedisClient.ts"
 import { elapseLive } from "../support/elapse.ts"
 import { type Increments, incrementWhile } from "../support/incrementers.ts"
+import { eventually } from "../support/queuesOnRedis.ts"
 import { RedisCluster } from "../support/redisCluster.ts"
 import { connectTo, keyAtEach, keysAt, suiteCluster } from "../support/suiteCluster.ts"
 
@@ -43,6 +44,21 @@ describe("A master that gives way to its replica", () => {
       )
       assert.deepStrictEqual(result.failures, [])
       assert.strictEqual(yield* total(client, [here, there]), result.acknowledged)
+    }))
+
+  it.live("is left by what is reserved, too, once it has refused a call", () =>
+    Effect.gen(function*() {
+      const client = yield* connectTo(cluster())
+      const { here, master } = yield* keys("reserved")
+      const set = Effect.scoped(
+        Effect.flatMap(client.reserveFor(here), ({ use }) => use("set", (redis) => redis.set(here, "1")))
+      )
+      yield* set
+      yield* cluster().failover(master)
+      const error = yield* Effect.flip(set)
+      assert.deepInclude(error, { reason: "cluster-down", outcome: "Rejected" })
+      assert.match(error.detail, /^MOVED \d+ \S+$/)
+      yield* eventually("it goes to the successor", Effect.map(Effect.result(set), Result.isSuccess))
     }))
 })
 
@@ -121,9 +137,11 @@ describe("A master that hangs", () => {
         yield* master.pause
         const error = yield* Effect.flip(client.use("incr", (redis) => redis.incr(here)))
         assert.deepInclude(error, { reason: "timeout", outcome: "Unknown" })
-        assert.strictEqual(yield* client.use("incr", (redis) => redis.incr(there)), 1)
+        // From when the others take the master for dead until it has a successor, they refuse all calls.
+        const patient = { timeout: "10 seconds" } as const
+        assert.strictEqual(yield* client.use("incr", (redis) => redis.incr(there), patient), 1)
         yield* cluster().settled
-        assert.strictEqual(yield* client.use("incr", (redis) => redis.incr(here), { timeout: "5 seconds" }), 1)
+        assert.strictEqual(yield* client.use("incr", (redis) => redis.incr(here), patient), 1)
       }).pipe(Effect.ensuring(master.resume))
       yield* cluster().settled
       assert.strictEqual(yield* client.use("incr", (redis) => redis.incr(here)), 2)
