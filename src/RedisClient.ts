@@ -143,7 +143,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
 
   const open: Open = (
     purpose,
-    { exclusive = false, onState = () => {}, place = find, routing, watchMaster = watchAll }
+    { exclusive = false, onState = () => {}, misdirected, place = find, routing, watchMaster = watchAll }
   ) => {
     const fixed = typeof place === "function" ? undefined : place
     const located = typeof place === "function"
@@ -158,6 +158,7 @@ const make = Effect.fnUntraced(function*(given: RedisSettings) {
         random,
         onState,
         routing,
+        misdirected,
         locate: locateBoth(located, credentials),
         wantsMaster: settings.sentinel !== undefined,
         watchMaster

@@ -16,6 +16,9 @@ export type {
   TlsSettings
 } from "./RedisSettings.ts"
 
+// What Kubernetes sets for a service that is called redis, whoever uses it: tcp://10.0.0.7:6379.
+const isServiceLink = (text: string): boolean => text.startsWith("tcp://")
+
 const duration = "a duration above 0, like 5000 or 5s"
 
 const millis = (text: string): number | undefined => {
@@ -76,7 +79,7 @@ const tls = Config.all({
 
 const common = Config.all({
   host: parsed("REDIS_HOST", "a host name or address", (text) => (/[\s/@]/.test(text) ? undefined : text)),
-  port: parsed("REDIS_PORT", "a port from 1 to 65535", wholeNumber(1, 65_535)),
+  port: parsed("REDIS_PORT", "a port from 1 to 65535", wholeNumber(1, 65_535), isServiceLink),
   username: optional("REDIS_USERNAME"),
   password: optional("REDIS_PASSWORD"),
   db: parsed("REDIS_DB", "the number of a database, from 0", wholeNumber(0, 1_000_000)),
@@ -213,7 +216,10 @@ const ofSomeRedis = ["REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB
  */
 export const isConfigured: Config.Config<boolean> = Config.all([...whereRedisIs, ...ofSomeRedis].map(optional)).pipe(
   Config.mapEffect((values) => {
-    const set = (name: string, i: number) => values[i] !== undefined ? [name] : []
+    const set = (name: string, i: number) => {
+      const value = values[i]
+      return value === undefined || isServiceLink(Redacted.value(value)) ? [] : [name]
+    }
     const [place] = whereRedisIs.flatMap(set)
     const [stray] = ofSomeRedis.flatMap((name, i) => set(name, whereRedisIs.length + i))
     return place === undefined && stray !== undefined

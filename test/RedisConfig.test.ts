@@ -227,6 +227,11 @@ describe("RedisConfig.config", () => {
       { host: "h", username: "app", password: "pw", db: 5, tls: false }
     ],
     [
+      "a port that Kubernetes set for a service called redis",
+      { REDIS_URL: "redis://h", REDIS_PORT: "tcp://10.0.0.7:6379" },
+      { host: "h", tls: false }
+    ],
+    [
       "what it says before variables",
       { REDIS_URL: "redis://a:b@h:1/1", REDIS_USERNAME: "x", REDIS_PASSWORD: "y", REDIS_DB: "9", REDIS_PORT: "9" },
       { host: "h", port: 1, db: 1, username: "a", password: "b", tls: false }
@@ -326,6 +331,7 @@ describe("RedisConfig.isConfigured", () => {
     [{}, false],
     [{ REDIS_URL: "" }, false],
     [{ SERVICE_NAME: "x", REDIS_COMMAND_TIMEOUT: "1s" }, false],
+    [{ REDIS_PORT: "tcp://10.0.0.7:6379" }, false],
     [{ REDIS_URL: "redis://h" }, true],
     [{ REDIS_HOST: "h" }, true],
     [{ REDIS_SENTINELS: "s1" }, true],

@@ -16,6 +16,8 @@ export interface CallsOptions {
   readonly routing?: Routing | undefined
   /** Whether another server is the master when this one takes no writes, and the connection goes there next. */
   readonly wantsMaster?: boolean | undefined
+  /** A Cluster's connection that stays where it is: its server has sent a call elsewhere. */
+  readonly misdirected?: (() => void) | undefined
 }
 
 const passingPauseMillis = 50
@@ -27,6 +29,7 @@ const maxRedirections = 5
 /** Calls on `client`. */
 export const makeCalls = (client: Client, options: CallsOptions): Calls => {
   const { routing } = options
+  const misdirected = options.misdirected ?? routing?.outdated
   // In order of their start; a Set keeps it, and drops any in constant time.
   const pending = new Set<Call>()
   const waiting = new Set<Call>()
@@ -119,9 +122,11 @@ export const makeCalls = (client: Client, options: CallsOptions): Calls => {
     if (sendInFull !== undefined && cause.message.startsWith("NOSCRIPT")) return transmit(call, sendInFull)
     const error = toRedisError(command, cause, true)
     const isPinned = routing === undefined || call.request.pinned === true
-    const redirection = isPinned ? undefined : redirectionOf(error.detail)
+    const told = redirectionOf(error.detail)
+    if (isPinned && told !== undefined) misdirected?.()
+    const redirection = isPinned ? undefined : told
     const elsewhere = redirection !== undefined || (options.wantsMaster === true && isReadOnly(error.detail))
-    if (!elsewhere && !isPassing(error.detail)) return end(call, routing === undefined ? inCluster(error) : error)
+    if (!elsewhere && !isPassing(error.detail)) return end(call, misdirected === undefined ? inCluster(error) : error)
     if (repeatable !== true && !hasNotRun(call, cause)) return end(call, error)
     // It may soon succeed.
     call.sent = false

@@ -43,8 +43,8 @@ export interface Cluster {
   readonly start: Calls["start"]
   /** Succeeds when all slots are served; fails with what is wrong, at the latest after the connect timeout. */
   readonly connected: Effect.Effect<void, RedisError>
-  /** `connected`, which waits for servers that refuse connections as long as a call does. */
-  readonly eventually: Effect.Effect<void, RedisError>
+  /** Succeeds when `isThere`; waits for servers that are away as long as a call does, and fails with what is wrong. */
+  readonly eventually: (isThere: () => boolean) => Effect.Effect<void, RedisError>
   /** The servers that have slots, by their names' order. */
   readonly masters: () => ReadonlyArray<Node>
   /** The server in charge of a slot, or any. */
@@ -225,7 +225,7 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
     options.onState({ _tag: "Connecting", epoch })
     for (const seed of options.seeds) nodeAt(seed)
 
-    const connectedWithin = (millis: number, isPatient: boolean) =>
+    const connectedWithin = (millis: number, isThere: () => boolean, isPatient: boolean) =>
       Effect.callback<void, RedisError>((resume) => {
         const done = (effect: Effect.Effect<void, RedisError>) => {
           clearTimeout(late)
@@ -233,7 +233,7 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
           resume(effect)
         }
         const check = () => {
-          if (whole) return done(Effect.void)
+          if (isThere()) return done(Effect.void)
           const refusal = look.refusal()
           if (refusal !== undefined) return done(Effect.fail(refusal))
           if (isPatient) return
@@ -250,8 +250,8 @@ export const makeCluster = (options: ClusterOptions): Effect.Effect<Cluster, nev
 
     return {
       start: (request) => (ownerOf(request) ?? nowhere).start(request),
-      connected: connectedWithin(options.connectTimeoutMillis, false),
-      eventually: connectedWithin(options.commandTimeoutMillis, true),
+      connected: connectedWithin(options.connectTimeoutMillis, () => whole, false),
+      eventually: (isThere) => connectedWithin(options.commandTimeoutMillis, isThere, true),
       masters,
       nodeOf,
       knows: (place) => slots.places.size === 0 || slots.places.has(nameOfPlace(place)),

@@ -90,7 +90,7 @@ export const clusterDeployment = (
             error === null ? Result.succeed(reply) : Result.fail(toRedisError("pipeline", error, true))
           )),
       servers: Effect.map(
-        Effect.suspend(() => cluster.masters().length === 0 ? cluster.eventually : Effect.void),
+        cluster.eventually(() => cluster.masters().length > 0),
         () =>
           cluster.masters().map(({ connection, place }) => ({
             address: nameOfPlace(place),
@@ -116,8 +116,11 @@ export const clusterDeployment = (
         Effect.suspend(() => {
           const slot = key === undefined ? undefined : slotOf(key)
           return Effect.andThen(
-            cluster.nodeOf(slot) === undefined ? cluster.eventually : Effect.void,
-            Effect.tap(open("reserved", { exclusive: true, place: placeOf(slot) }), (reserved) => reserved.eventually)
+            cluster.eventually(() => cluster.nodeOf(slot) !== undefined),
+            Effect.tap(
+              open("reserved", { exclusive: true, place: placeOf(slot), misdirected: cluster.outdated }),
+              (reserved) => reserved.eventually
+            )
           )
         }),
       cluster: {

@@ -7,7 +7,7 @@ import { makeCalls } from "./calls.ts"
 import { close, concealed } from "./client.ts"
 import type { Locate } from "./endpoint.ts"
 import { connectError, isReadOnly, isReply } from "./failure.ts"
-import type { WatchMaster } from "./place.ts"
+import type { Place, WatchMaster } from "./place.ts"
 
 /** What happens to a connection. `epoch` counts how often it became ready. */
 export type ConnectionState =
@@ -41,6 +41,8 @@ export interface ConnectionOptions {
   readonly watchMaster?: WatchMaster | undefined
   /** What calls do when the server sends them elsewhere. */
   readonly routing?: Routing | undefined
+  /** Told when the server sends a call elsewhere that cannot follow. */
+  readonly misdirected?: (() => void) | undefined
 }
 
 const loadingPauseMillis = 100
@@ -57,6 +59,8 @@ interface State {
   refused: boolean
   /** The last thing that went wrong since the connection was last ready. */
   failure: unknown
+  /** The master as it was named since we last asked where to connect. */
+  named: Place | undefined
   readonly watchers: Set<() => void>
   retry: NodeJS.Timeout | undefined
 }
@@ -100,6 +104,7 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
     attempts: 0,
     refused: false,
     failure: undefined,
+    named: undefined,
     watchers: new Set(),
     retry: undefined
   }
@@ -111,6 +116,7 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
     exclusive: options.exclusive,
     lastFailure: () => state.failure,
     routing: options.routing,
+    misdirected: options.misdirected,
     wantsMaster: options.wantsMaster
   })
   const changed = () => {
@@ -124,6 +130,7 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
 
   // ioredis would go back to where it was before, as who it was before.
   const tryToConnect = (): void => {
+    state.named = undefined
     const open = () => {
       client.connect().catch(() => {
         // the error event has told why
@@ -191,6 +198,12 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
     if (state.refused) return stream.destroy()
     const pass = () => {
       if (stale()) return
+      // It handed over while we were on our way to it, and may take writes for some seconds yet.
+      if (options.wantsMaster === true && state.named !== undefined && !isAt(state.named)) {
+        state.failure = notTheMaster("another server is the master now")
+        changed()
+        return stream.destroy()
+      }
       clearTimeout(patience)
       state.ready = true
       state.attempts = 0
@@ -225,8 +238,10 @@ const start = (makeClient: () => Client, options: ConnectionOptions) => {
     }
     check()
   })
-  const unwatch = options.watchMaster?.(({ host, port }) => {
-    if (state.closing || (client.options.host === host && client.options.port === port)) return
+  const isAt = ({ host, port }: Place) => client.options.host === host && client.options.port === port
+  const unwatch = options.watchMaster?.((master) => {
+    state.named = master
+    if (state.closing || isAt(master)) return
     if (!state.ready) return retryNow()
     // In a Cluster, a replica serves subscriptions as well.
     if (options.wantsMaster !== true) return

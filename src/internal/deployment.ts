@@ -18,6 +18,8 @@ export type Open = (purpose: string, more: {
   readonly routing?: Routing | undefined
   /** Tells when `place` may be another. */
   readonly watchMaster?: WatchMaster | undefined
+  /** Told when the server sends a call elsewhere that cannot follow. */
+  readonly misdirected?: (() => void) | undefined
 }) => Effect.Effect<Connection, never, Scope.Scope>
 
 /** A server, for what has no key. */

@@ -14,10 +14,15 @@ export const refused = (message: string) =>
 
 export const malformed = (name: string, expected: string) => refused(`${name} is malformed: expected ${expected}`)
 
-/** What `parse` makes of a variable; when that is nothing, it is malformed. */
-export const parsed = <A>(name: string, expected: string, parse: (text: string) => A | undefined) =>
+/** What `parse` makes of a variable; when that is nothing, it is malformed. One that is not ours is taken as not set. */
+export const parsed = <A>(
+  name: string,
+  expected: string,
+  parse: (text: string) => A | undefined,
+  isNotOurs: (text: string) => boolean = () => false
+) =>
   optional(name).pipe(Config.mapEffect((value) => {
-    if (value === undefined) return Effect.undefined
+    if (value === undefined || isNotOurs(Redacted.value(value))) return Effect.undefined
     const result = parse(Redacted.value(value).trim())
     return result === undefined ? malformed(name, expected) : Effect.succeed(result)
   }))

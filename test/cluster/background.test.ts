@@ -6,7 +6,7 @@ import { Redis } from "../../src/Redis.ts"
 import { RedisClient } from "../../src/RedisClient.ts"
 import type { RedisSettings } from "../../src/RedisSettings.ts"
 import { RedisCluster } from "../support/redisCluster.ts"
-import { settingsOf } from "../support/suiteCluster.ts"
+import { keysAt, settingsOf } from "../support/suiteCluster.ts"
 
 const start = (all: RedisCluster, more: RedisSettings = {}) =>
   Effect.map(
@@ -81,6 +81,25 @@ describe("A client that starts in the background", () => {
         const error = yield* Effect.flip(Fiber.join(fiber))
         assert.deepInclude(error, { reason: "connection", outcome: "NotSent" })
         assert.match(String(error), /ECONNREFUSED/)
+      }
+    }))
+
+  it.live("does not have them wait for a master that is away, when another will do", () =>
+    Effect.gen(function*() {
+      const all = yield* RedisCluster.start({
+        masters: 2,
+        replicas: 0,
+        args: ["--cluster-require-full-coverage", "no"]
+      })
+      const dead = yield* all.killMaster(0)
+      const [key = ""] = yield* keysAt(all, all.nodes.find((node) => node !== dead)!, 1)
+      const asked = [
+        ({ client }: Program) => Effect.map(client.servers, (servers) => servers.length),
+        ({ client }: Program) => Effect.map(client.reserve, () => 2),
+        ({ client }: Program) => Effect.map(client.reserveFor(key), () => 2)
+      ]
+      for (const ask of asked) {
+        assert.strictEqual(yield* Effect.scoped(ask(yield* start(all, { commandTimeout: "1 minute" }))), 2)
       }
     }))
 

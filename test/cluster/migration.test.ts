@@ -1,6 +1,6 @@
 /** Services go on while the slots they use move to another server. */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Schema } from "effect"
+import { Context, Effect, Fiber, Layer, Schema, Stream } from "effect"
 import { DistributedLock } from "../../src/DistributedLock.ts"
 import * as Job from "../../src/Job.ts"
 import { JobQueue } from "../../src/JobQueue.ts"
@@ -10,39 +10,42 @@ import { RateLimiter } from "../../src/RateLimiter.ts"
 import { RedisClient } from "../../src/RedisClient.ts"
 import { elapseLive } from "../support/elapse.ts"
 import { incrementWhile } from "../support/incrementers.ts"
+import { eventually } from "../support/queuesOnRedis.ts"
+import { RedisCluster } from "../support/redisCluster.ts"
 import { anotherMaster, connectTo, settingsOf, suiteCluster } from "../support/suiteCluster.ts"
 
 const cluster = suiteCluster({ masters: 3, replicas: 0 })
 
 /** All services that a test needs, in a namespace of their own. */
-const services = Effect.gen(function*() {
-  const client = RedisClient.layer(settingsOf(cluster()))
-  const layers = Layer.mergeAll(JobQueue.layer(), DistributedLock.layer(), RateLimiter.layer())
-  return yield* Layer.build(Layer.orDie(Layer.provideMerge(layers, client)))
-})
+const services = (all = cluster()) =>
+  Effect.suspend(() => {
+    const client = RedisClient.layer(settingsOf(all))
+    const layers = Layer.mergeAll(JobQueue.layer(), DistributedLock.layer(), RateLimiter.layer())
+    return Layer.build(Layer.orDie(Layer.provideMerge(layers, client)))
+  })
 
 /** The slots of all keys in a namespace, by what only one master knows at a time. */
-const slotsOf = (namespace: string) =>
+const slotsOf = (namespace: string, all = cluster()) =>
   Effect.gen(function*() {
     const slots = new Set<number>()
-    for (const master of yield* cluster().masters) {
+    for (const master of yield* all.masters) {
       const keys = (yield* master.cli("KEYS", `${namespace}*`)) as ReadonlyArray<string>
-      for (const key of keys) slots.add(cluster().slotOf(key))
+      for (const key of keys) slots.add(all.slotOf(key))
     }
     return [...slots]
   })
 
 /** Moves a slot, a few keys at a time. */
-const moveSlowly = (slot: number) =>
-  Effect.gen(function*() {
-    const from = yield* cluster().masterOf(slot)
-    const to = (yield* cluster().masters).find((master) => master !== from)!
-    yield* cluster().migrate(slot, to, {
-      chunk: 1,
-      beforeKeys: elapseLive("30 millis"),
-      betweenKeys: elapseLive("30 millis")
-    })
-  })
+const moveSlowly = (slot: number, all = cluster()) =>
+  Effect.flatMap(anotherMaster(all, slot), (to) =>
+    Effect.as(
+      all.migrate(slot, to, {
+        chunk: 1,
+        beforeKeys: elapseLive("30 millis"),
+        betweenKeys: elapseLive("30 millis")
+      }),
+      to
+    ))
 
 describe("A slot that moves under load", () => {
   it.live("loses no call and runs none twice, and nobody is left in doubt", () =>
@@ -96,7 +99,7 @@ describe("A slot that moves under load", () => {
 describe("A queue whose slot moves", () => {
   it.live("has all its jobs done, each once, while more are enqueued", () =>
     Effect.gen(function*() {
-      const context = yield* services
+      const context = yield* services()
       const queue = Context.get(context, JobQueue)
       const { namespace } = Context.get(context, RedisClient)
       const Work = Job.make("work", { payload: Schema.Finite })
@@ -126,10 +129,39 @@ describe("A queue whose slot moves", () => {
     }))
 })
 
+describe("Those who follow a queue whose slot moves", () => {
+  it.live("are told of all that happens, once, also at the new server and when it gives way to a replica", () =>
+    Effect.gen(function*() {
+      const all = yield* RedisCluster.start()
+      const context = yield* services(all)
+      const queue = Context.get(context, JobQueue)
+      const Work = Job.make("followed", { payload: Schema.Finite })
+      const told: Array<string> = []
+      const events = yield* queue.eventsScoped(Work)
+      yield* Effect.forkScoped(Stream.runForEach(events, (event) => Effect.sync(() => told.push(event.id))))
+      const enqueue = (id: string) => queue.enqueue(Work, 0, { id })
+      const isTold = (id: string) => eventually(`${id} is told`, Effect.sync(() => told.includes(id)))
+      yield* enqueue("before")
+      yield* isTold("before")
+      const [slot = -1] = yield* slotsOf(Context.get(context, RedisClient).namespace, all)
+      const onTheWay = yield* Effect.forkChild(
+        Effect.andThen(elapseLive("60 millis"), enqueue("on the way"))
+      )
+      const to = yield* moveSlowly(slot, all)
+      yield* Fiber.join(onTheWay)
+      yield* enqueue("at the new one")
+      yield* isTold("at the new one")
+      yield* all.failover(to)
+      yield* enqueue("at its successor")
+      yield* isTold("at its successor")
+      assert.deepStrictEqual(told, ["before", "on the way", "at the new one", "at its successor"])
+    }))
+})
+
 describe("A lock whose slot moves", () => {
   it.live("stays held, and those who wait get it one after the other", () =>
     Effect.gen(function*() {
-      const context = yield* services
+      const context = yield* services()
       const lock = Context.get(context, DistributedLock)
       const { namespace } = Context.get(context, RedisClient)
       let inside = 0
@@ -157,7 +189,7 @@ describe("A lock whose slot moves", () => {
 describe("A rate limit whose slot moves", () => {
   it.live("allows as much as it would have", () =>
     Effect.gen(function*() {
-      const context = yield* services
+      const context = yield* services()
       const limiter = Context.get(context, RateLimiter)
       const { namespace } = Context.get(context, RedisClient)
       const limit = RateLimit.fixedWindow({ name: "moving", limit: 40, window: "1 hour" })

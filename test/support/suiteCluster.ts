@@ -55,9 +55,9 @@ export const keyAtEach = (cluster: RedisCluster, prefix?: string): Effect.Effect
     (masters) => Effect.forEach(masters, (master) => Effect.map(keysAt(cluster, master, 1, prefix), ([key]) => key!))
   )
 
-/** A master that does not have a key. */
-export const anotherMaster = (cluster: RedisCluster, key: string): Effect.Effect<ClusterNode> =>
+/** A master that does not have a key (a string) or a slot (a number). */
+export const anotherMaster = (cluster: RedisCluster, of: string | number): Effect.Effect<ClusterNode> =>
   Effect.gen(function*() {
-    const owner = yield* cluster.masterOf(key)
+    const owner = yield* cluster.masterOf(of)
     return (yield* cluster.masters).find((master) => master !== owner)!
   })
