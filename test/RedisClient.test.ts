@@ -439,6 +439,7 @@ describe("subscribe", () => {
         yield* Effect.scoped(Effect.gen(function*() {
           const error = yield* Effect.flip(subscribe("channel", "forbidden", listener))
           assert.deepInclude(error, { command: "subscribe", reason: "no-permission", outcome: "Rejected" })
+          assert.match(error.detail, /; ACL LOG .* docs\/security\.md/)
           assert.lengthOf(yield* server.clients(), 1)
           yield* subscribe("channel", "ok", listener)
         }))

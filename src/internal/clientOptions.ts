@@ -85,6 +85,7 @@ const problemOf = (settings: RedisSettings): string | undefined => {
   if (credentials !== undefined && (settings.username !== undefined || settings.password !== undefined)) {
     return "credentials come from a provider or from username and password, not from both"
   }
+  if (isHalf(settings.tls) || isHalf(sentinel?.tls)) return "tls takes a certificate together with its key, or neither"
   if (cluster !== undefined && sentinel !== undefined) return "either a Cluster or Sentinels, not both"
   if (cluster !== undefined && (db ?? 0) !== 0) return "a Cluster has only database 0"
   if (sentinel?.name === "") return "the Sentinels' name of the master must not be empty"
@@ -100,6 +101,10 @@ const problemOf = (settings: RedisSettings): string | undefined => {
     ? undefined
     : "natMap must lead from addresses like 10.0.0.7:6379"
 }
+
+/** Whoever shows a certificate has to prove that it is theirs. */
+const isHalf = (tls: RedisSettings["tls"]): boolean =>
+  typeof tls === "object" && (tls.cert === undefined) !== (tls.key === undefined)
 
 const isHost = ({ host, port }: Host): boolean => host !== "" && isWhole(port, 1, 65_535)
 

@@ -76,10 +76,10 @@ export const makeMemoryStep = (state: MemoryState, settings: QueueSettings) => {
   /** Applies all reports, and tells which came too late. Completed jobs end first, as the script ends them together. */
   const applyAll = (request: StepRequest, nowMillis: number, note: Note): ReadonlyArray<number> => {
     const isCompleted = ({ report }: Acknowledgement) => report.kind === "complete"
-    const late = (report: Acknowledgement) => !apply(report, request, nowMillis, note)
-    const completed = new Set(request.reports.filter((report) => isCompleted(report) && late(report)))
-    const others = new Set(request.reports.filter((report) => !isCompleted(report) && late(report)))
-    return request.reports.flatMap((report, i) => completed.has(report) || others.has(report) ? [i] : [])
+    const { reports } = request
+    const inOrder = [...reports.filter(isCompleted), ...reports.filter((report) => !isCompleted(report))]
+    const late = new Set(inOrder.filter((report) => !apply(report, request, nowMillis, note)))
+    return reports.flatMap((report, i) => late.has(report) ? [i] : [])
   }
 
   const promoteDue = (nowMillis: number) => {

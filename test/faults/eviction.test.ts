@@ -5,7 +5,7 @@ import * as Channel from "../../src/Channel.ts"
 import { type QueueKey, queueKeyNames } from "../../src/internal/queueKeys.ts"
 import * as Job from "../../src/Job.ts"
 import * as RateLimit from "../../src/RateLimit.ts"
-import { becomes, type Program, startProgram } from "../support/program.ts"
+import { becomes, holdUntilLost, type Program, startProgram } from "../support/program.ts"
 import { wait } from "../support/queuesOnRedis.ts"
 import { RedisServer } from "../support/redisServer.ts"
 
@@ -49,14 +49,7 @@ describe("A server that evicts keys", () => {
     "takes a lock: its holder is interrupted, and tokens grow on",
     test(({ evictAll, locks }) =>
       Effect.gen(function*() {
-        let token = 0
-        const working = yield* Effect.forkChild(Effect.flip(
-          locks.withLock("lock", { ttl: "300 millis" })((lease) => {
-            token = lease.token
-            return Effect.never
-          })
-        ))
-        yield* becomes("it is held", locks.inspect("lock"), Option.isSome)
+        const { token, working } = yield* holdUntilLost(locks, "lock")
         yield* evictAll
         assert.deepInclude(yield* Fiber.join(working), { _tag: "LockLost", reason: "removed" })
         assert.isAbove(yield* locks.withLock("lock")((lease) => Effect.succeed(lease.token)), token)

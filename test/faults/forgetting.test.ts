@@ -4,7 +4,7 @@ import { Effect, Fiber, Option, Schema, type Scope, Stream } from "effect"
 import * as Channel from "../../src/Channel.ts"
 import * as Job from "../../src/Job.ts"
 import * as RateLimit from "../../src/RateLimit.ts"
-import { becomes, type Program, startProgram } from "../support/program.ts"
+import { becomes, holdUntilLost, type Program, startProgram } from "../support/program.ts"
 import { wait } from "../support/queuesOnRedis.ts"
 import { RedisServer } from "../support/redisServer.ts"
 
@@ -58,14 +58,7 @@ describe("A server that comes back without its data", () => {
     "has locks lost by their holders, and taken by those in line, with greater tokens",
     test(({ locks }, server) =>
       Effect.gen(function*() {
-        let token = 0
-        const working = yield* Effect.forkChild(Effect.flip(
-          locks.withLock("lock", { ttl: "300 millis" })((lease) => {
-            token = lease.token
-            return Effect.never
-          })
-        ))
-        yield* becomes("it is held", locks.inspect("lock"), Option.isSome)
+        const { token, working } = yield* holdUntilLost(locks, "lock")
         const waiting = yield* Effect.forkChild(locks.withLock("lock")((lease) => Effect.succeed(lease.token)))
         yield* becomes("one waits", locks.inspect("lock"), Option.exists(({ waiters }) => waiters === 1))
         yield* server.restart

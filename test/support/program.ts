@@ -1,5 +1,5 @@
 /** A program that uses every service, on a connection of its own: one of several in the same process. */
-import { Context, Effect, Layer, type Scope } from "effect"
+import { Context, Deferred, Effect, Layer, type Scope } from "effect"
 import { DistributedLock, DistributedLockLive } from "../../src/DistributedLock.ts"
 import type { JobHandler } from "../../src/Job.ts"
 import { JobQueue, JobQueueLive } from "../../src/JobQueue.ts"
@@ -24,6 +24,18 @@ export interface Program {
     options?: JobWorkerOptions
   ) => Effect.Effect<void, never, Scope.Scope>
 }
+
+/** Holds a lock until it is lost. Yields, once it is held, its token, and the work, which fails with why it was lost. */
+export const holdUntilLost = (locks: Program["locks"], name: string) =>
+  Effect.gen(function*() {
+    const held = yield* Deferred.make<number>()
+    const working = yield* Effect.forkChild(Effect.flip(
+      locks.withLock(name, { ttl: "300 millis" })((lease) =>
+        Effect.andThen(Deferred.succeed(held, lease.token), Effect.never)
+      )
+    ))
+    return { working, token: yield* Deferred.await(held) }
+  })
 
 /** Starts it, until the scope closes. */
 export const startProgram = (settings: RedisSettings): Effect.Effect<Program, never, Scope.Scope> =>
