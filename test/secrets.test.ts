@@ -43,7 +43,6 @@ describe("What goes wrong as a connection is made", () => {
           port: secure.tlsPort,
           tls: { ca: certs.ca, cert: certs.client.cert, key: badKey }
         },
-        "a key without its certificate": { host, port: secure.tlsPort, tls: { key: badKey } },
         "no such database": { url: `redis://app:${password}@${host}:${port}/99` },
         "a path": { path: "/nowhere/redis.sock", password: Redacted.make(password) },
         "Sentinels": {
@@ -65,6 +64,9 @@ describe("What goes wrong as a connection is made", () => {
           connectTimeout: "300 millis"
         }
       }
+      // Refused before anything is connected to.
+      const half: RedisSettings = { host, port: secure.tlsPort, tls: { key: badKey } }
+      yield* failing(recorder, "a key without its certificate", connecting(half))
       for (const [where, settings] of Object.entries(all)) {
         yield* failing(recorder, where, connecting(settings))
         const duplicate = Effect.flatMap(RedisClient, (client) => Effect.scoped(client.duplicate()))
